@@ -1,0 +1,1 @@
+"""What can run on this machine, and where a request should run."""

@@ -1,0 +1,270 @@
+"""Runs the worker of one model: executes what ``workers/lifecycle.py`` decides (shell).
+
+Everything happens on the event loop's thread, so an event is handled and its commands executed without interruption.
+Token events go straight from the worker's frames to the request's queue; the machine sees only starts and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import structlog
+
+from localai.mesh.errors import LocalAIError, TooLarge, UpstreamFailed, WireError
+from localai.node.inference import (
+    Failed,
+    GenerateEvent,
+    GenerateRequest,
+    RequestId,
+    error_from_failed,
+    failed_from_error,
+    is_terminal,
+)
+from localai.node.workers import lifecycle as life
+from localai.node.workers.connection import Spawn, WorkerConnection, WorkerEnd
+from localai.node.workers.frames import (
+    FRAMES_VERSION,
+    Cancel,
+    Events,
+    FromWorker,
+    Generate,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+)
+
+_LOG = structlog.get_logger()
+
+MAX_UNREAD_EVENTS = 8192
+"""Events one request may have unread before it fails: what a client that stopped reading can make us hold."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One request and the events its reader has not taken yet."""
+
+    request: GenerateRequest
+    unread: list[GenerateEvent] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: bool = False
+
+    def put(self, event: GenerateEvent) -> None:
+        if self.ended:
+            return
+        self.unread.append(event)
+        self.ended = is_terminal(event)
+        self.arrived.set()
+
+    def take(self) -> tuple[list[GenerateEvent], bool]:
+        """Everything unread, and whether the terminal event is in it."""
+        self.arrived.clear()
+        batch, self.unread = self.unread, []
+        return batch, self.ended
+
+
+class ModelSupervisor:
+    """Keeps one model's worker alive and passes requests through it."""
+
+    def __init__(self, model: str, load: Load, spawn: Spawn, config: life.LifecycleConfig | None = None) -> None:
+        self._model = model
+        self._load = load
+        self._spawn = spawn
+        self._loop = asyncio.get_running_loop()
+        self._machine = life.Lifecycle(model, config)
+        self._pending: dict[RequestId, _Pending] = {}
+        self._worker: WorkerConnection | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+
+    def statistics(self) -> life.Statistics:
+        """The machine's current state, frozen."""
+        return self._machine.statistics()
+
+    def story(self) -> tuple[str, ...]:
+        """The machine's last steps, for bug reports."""
+        return self._machine.story()
+
+    def validate(self) -> None:
+        """Check the machine's invariants (tests call this after every scenario)."""
+        self._machine.validate()
+
+    async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+        """The events of one request, all that are ready at a time, ending with exactly one terminal event.
+
+        Closing the generator early, or cancelling its reader, stops the work at the next engine step.
+        """
+        pending = _Pending(request)
+        self._pending[request.id] = pending
+        try:
+            self._handle(life.RequestArrived(request.id))
+            ended = False
+            while not ended:
+                await pending.arrived.wait()
+                batch, ended = pending.take()
+                yield batch
+        finally:
+            del self._pending[request.id]
+            if not pending.ended:
+                self._handle(life.RequestAbandoned(request.id))
+
+    def preload(self) -> None:
+        """Start loading now, if nothing is."""
+        self._handle(life.PreloadRequested())
+
+    def unload(self) -> None:
+        """Free the model's memory. Requests in it fail."""
+        self._handle(life.UnloadRequested())
+
+    async def wait_state(self, *states: life.State) -> life.State:
+        """Wait until the machine is in one of ``states``; get the one it is in."""
+        while (state := self._machine.statistics().state) not in states:
+            self._changed.clear()
+            await self._changed.wait()
+        return state
+
+    async def aclose(self) -> None:
+        """End the worker and fail what is left. Returns when the process is gone."""
+        self._handle(life.ShutdownRequested())
+        await self.wait_state(life.State.CLOSED)
+        if self._reader is not None:
+            await self._reader
+
+    # Machine
+
+    def _handle(self, event: life.Event) -> None:
+        before = self._machine.statistics().state
+        for command in self._machine.handle(event, self._loop.time()):
+            self._execute(command)
+        after = self._machine.statistics().state
+        if after is not before:
+            _LOG.info("worker_state", model=self._model, before=before, after=after)
+            self._changed.set()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due = self._machine.next_wakeup()
+        if self._timer is not None:
+            if due is not None and self._timer.when() == due:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self._handle(life.Woke())
+
+    def _execute(self, command: life.Command) -> None:
+        match command:
+            case life.Spawn():
+                self._reader = self._loop.create_task(self._run_worker(command.incarnation))
+            case life.SendLoad():
+                self._send(self._load)
+            case life.Admit():
+                self._admit(command.request_id)
+            case life.CancelWork():
+                self._send(Cancel(command.request_id))
+            case life.Reject():
+                self._put(command.request_id, failed_from_error(command.error))
+            case life.Report():
+                self._put(command.request_id, command.progress)
+            case life.Terminate():
+                if self._worker is not None:
+                    self._worker.terminate()
+            case life.Kill():
+                _LOG.warning("worker_killed", model=self._model, reason=command.reason)
+                if self._worker is not None:
+                    self._worker.kill()
+            case life.Ignored():
+                _LOG.debug("worker_event_ignored", model=self._model, reason=command.reason)
+            case _:
+                assert_never(command)
+
+    def _send(self, frame: Load | Cancel) -> None:
+        if self._worker is not None:
+            self._worker.send(frame)
+
+    def _admit(self, request_id: RequestId) -> None:
+        pending = self._pending.get(request_id)
+        if pending is None or self._worker is None:
+            return
+        try:
+            self._worker.send(Generate(pending.request))
+        except WireError as error:
+            message = "The prompt is too long to send to a worker. Shorten it."
+            pending.put(failed_from_error(TooLarge(message, detail=error.message)))
+            self._loop.call_soon(self._handle, life.RequestEnded(request_id))
+
+    def _put(self, request_id: RequestId, event: GenerateEvent) -> None:
+        pending = self._pending.get(request_id)
+        if pending is not None:
+            pending.put(event)
+
+    # Worker
+
+    async def _run_worker(self, incarnation: int) -> None:
+        try:
+            worker = await self._spawn()
+        except LocalAIError as error:
+            _LOG.error("worker_start_failed", model=self._model, error=error.message, detail=error.detail)
+            self._handle(life.Ended(incarnation, "could not be started"))
+            return
+        self._worker = worker
+        self._handle(life.Spawned(incarnation))
+        try:
+            end = await self._read_frames(worker, incarnation)
+        finally:
+            worker.kill()
+        self._worker = None
+        if self._machine.statistics().state not in (life.State.STOPPING, life.State.CLOSED):
+            _LOG.warning("worker_ended", model=self._model, how=end.description, last_words=end.last_words)
+        self._handle(life.Ended(incarnation, end.description))
+
+    async def _read_frames(self, worker: WorkerConnection, incarnation: int) -> WorkerEnd:
+        while True:
+            received = await worker.receive()
+            if isinstance(received, WorkerEnd):
+                return received
+            for frame in received:
+                self._frame(frame, incarnation, worker)
+
+    def _frame(self, frame: FromWorker, incarnation: int, worker: WorkerConnection) -> None:
+        match frame:
+            case Events():
+                for request_id, event in frame.events:
+                    self._event(request_id, event)
+            case Heartbeat():
+                self._handle(life.HeartbeatReceived(incarnation, frame))
+            case Hello():
+                if frame.version != FRAMES_VERSION:
+                    _LOG.error("worker_version_differs", model=self._model, theirs=frame.version, ours=FRAMES_VERSION)
+                    worker.kill()
+                self._handle(life.HelloReceived(incarnation))
+            case LoadProgress():
+                self._handle(life.LoadProgressed(incarnation, frame.per_mille))
+            case Loaded():
+                self._handle(life.LoadSucceeded(incarnation, frame.facts))
+            case LoadFailed():
+                self._handle(life.LoadRejected(incarnation, error_from_failed(frame.error)))
+            case _:
+                assert_never(frame)
+
+    def _event(self, request_id: RequestId, event: GenerateEvent) -> None:
+        pending = self._pending.get(request_id)
+        if pending is None:
+            return  # abandoned; its Cancel is on the way
+        if len(pending.unread) >= MAX_UNREAD_EVENTS:
+            pending.put(failed_from_error(UpstreamFailed("The client reads too slowly. Read the answer as it comes.")))
+            self._handle(life.RequestAbandoned(request_id))
+            return
+        pending.put(event)
+        if is_terminal(event):
+            self._handle(life.RequestEnded(request_id))

@@ -1,0 +1,1 @@
+"""Fakes that keep the promises of the real thing, and the conformance suites that hold both to them."""

@@ -1,0 +1,278 @@
+"""The conformance suite of workers: what every implementation of ``WorkerConnection`` promises.
+
+``await check_worker(connect, load)`` raises AssertionError at the first broken promise. It runs against the fake, the
+llama.cpp worker, and whatever else claims to be a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from localai.mesh.errors import Category
+from localai.node.inference import (
+    ChatInput,
+    ChatMessage,
+    Failed,
+    Finished,
+    GenerateEvent,
+    GenerateRequest,
+    RequestId,
+    Sampling,
+    Started,
+    TokenInput,
+    Tokens,
+    is_terminal,
+)
+from localai.node.workers.connection import WorkerConnection, WorkerEnd
+from localai.node.workers.frames import (
+    FRAMES_VERSION,
+    Cancel,
+    Events,
+    Generate,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+)
+
+TIMEOUT_S = 60.0
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(slots=True)
+class Client:
+    """Speaks the worker's protocol and sorts what comes back."""
+
+    worker: WorkerConnection
+    loaded: Loaded | None = None
+    progress: list[int] = field(default_factory=list)
+    heartbeats: list[Heartbeat] = field(default_factory=list)
+    events: dict[RequestId, list[GenerateEvent]] = field(default_factory=dict)
+    end: WorkerEnd | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Read until the worker ends."""
+        while self.end is None:
+            received = await self.worker.receive()
+            if isinstance(received, WorkerEnd):
+                self.end = received
+            else:
+                for frame in received:
+                    self._take(frame)
+            self._changed.set()
+
+    def _take(self, frame: object) -> None:
+        match frame:
+            case LoadProgress(per_mille=per_mille):
+                self.progress.append(per_mille)
+            case Loaded():
+                self.loaded = frame
+            case Heartbeat():
+                self.heartbeats.append(frame)
+            case Events(events=events):
+                for request_id, event in events:
+                    seen = self.events.setdefault(request_id, [])
+                    assert not (seen and is_terminal(seen[-1])), f"{request_id}: {event} after the terminal event"
+                    seen.append(event)
+            case LoadFailed(error=error):
+                raise AssertionError(f"load failed: {error}")
+            case _:
+                raise AssertionError(f"unexpected frame {frame}")
+
+    async def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for a condition on what has been received."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while not condition():
+                assert self.end is None, f"the worker ended while waiting for {what}: {self.end}"
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def answer(self, request: GenerateRequest) -> list[GenerateEvent]:
+        """Send a request; get all its events."""
+        self.worker.send(Generate(request))
+        return await self.finish(request.id)
+
+    async def finish(self, request_id: RequestId) -> list[GenerateEvent]:
+        """All events of a request that was sent."""
+
+        def ended() -> bool:
+            return is_terminal((self.events.get(request_id) or [Started("", 0)])[-1])
+
+        await self.wait(ended, f"the end of {request_id}")
+        return self.events[request_id]
+
+
+def chat(name: str, text: str = "Tell me about rivers.", **changes: object) -> GenerateRequest:
+    """A small greedy request that always runs to its token limit."""
+    prompt = ChatInput((ChatMessage("user", text),))
+    request = GenerateRequest(RequestId(name), "model", prompt, GREEDY, max_tokens=12, ignore_eos=True)
+    return msgspec.structs.replace(request, **changes)
+
+
+async def check_worker(connect: Callable[[], Awaitable[WorkerConnection]], load: Load) -> None:
+    """Run every check on one worker. ``load`` should give it at least two slots and a context of 256 or more."""
+    async with asyncio.timeout(TIMEOUT_S):
+        worker = await connect()
+        first = await worker.receive()
+        assert not isinstance(first, WorkerEnd), first
+        hello, *_ = first
+        assert isinstance(hello, Hello), f"the first frame is {hello}"
+        assert hello.version == FRAMES_VERSION
+    client = Client(worker)
+    reader = asyncio.create_task(client.run())
+    worker.send(load)
+    await client.wait(lambda: client.loaded is not None, "Loaded")
+    try:
+        for check in (
+            _loads_with_progress,
+            _answers_in_order,
+            _greedy_repeats,
+            _seeds_repeat,
+            _choices_are_independent,
+            _stop_strings_end,
+            _token_prompts_continue,
+            _refuses_bad_prompts,
+            _serves_more_than_its_slots,
+            _cancels,
+            _beats,
+        ):
+            await check(client)
+        await _ends_when_asked(client)
+    finally:
+        worker.kill()
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+
+
+def _text(events: list[GenerateEvent], choice: int = 0) -> bytes:
+    return b"".join(event.data for event in events if isinstance(event, Tokens) and event.choice == choice)
+
+
+def _ids(events: list[GenerateEvent], choice: int = 0) -> list[int]:
+    return [i for event in events if isinstance(event, Tokens) and event.choice == choice for i in event.ids]
+
+
+def _finished(events: list[GenerateEvent]) -> Finished:
+    assert isinstance(events[-1], Finished), events[-1]
+    return events[-1]
+
+
+async def _loads_with_progress(client: Client) -> None:
+    assert client.loaded is not None
+    facts = client.loaded.facts
+    assert facts.slots >= 2
+    assert facts.context_size >= 256
+    assert facts.vocabulary_size > 0
+    assert client.progress == sorted(client.progress)
+    assert all(0 <= per_mille <= 1000 for per_mille in client.progress)
+
+
+async def _answers_in_order(client: Client) -> None:
+    events = await client.answer(chat("order"))
+    kinds = [type(event) for event in events]
+    assert kinds.count(Started) == 1
+    assert kinds.index(Started) < kinds.index(Tokens)
+    started = events[kinds.index(Started)]
+    assert isinstance(started, Started)
+    assert len(bytes.fromhex(started.prompt_digest)) == 32
+    finished = _finished(events)
+    assert finished.reasons == ("length",)
+    assert finished.usage.completion_tokens == len(_ids(events)) == 12
+    assert finished.usage.prompt_tokens == started.prompt_tokens > 0
+
+
+async def _greedy_repeats(client: Client) -> None:
+    first, second = await client.answer(chat("greedy-1")), await client.answer(chat("greedy-2"))
+    assert _ids(first) == _ids(second)
+    assert _finished(second).usage.cached_tokens <= _finished(second).usage.prompt_tokens
+
+
+async def _seeds_repeat(client: Client) -> None:
+    sampling = Sampling(temperature=1.0, seed=7)
+    first = await client.answer(chat("seed-1", sampling=sampling))
+    second = await client.answer(chat("seed-2", sampling=sampling))
+    assert _ids(first) == _ids(second)
+
+
+async def _choices_are_independent(client: Client) -> None:
+    events = await client.answer(chat("choices", choices=3))
+    finished = _finished(events)
+    assert finished.reasons == ("length",) * 3
+    assert [len(_ids(events, choice)) for choice in range(3)] == [12, 12, 12]
+    assert finished.usage.completion_tokens == 36
+
+
+async def _stop_strings_end(client: Client) -> None:
+    whole = _text(await client.answer(chat("stop-1", max_tokens=40))).decode("utf-8", "ignore")
+    stop = whole[len(whole) // 2 :][:3]
+    events = await client.answer(chat("stop-2", max_tokens=40, stop=(stop,)))
+    assert _finished(events).reasons == ("stop_string",)
+    assert stop.encode() in _text(events)
+    assert len(_text(events)) <= whole.encode().index(stop.encode()) + len(stop.encode()) + 64
+
+
+async def _token_prompts_continue(client: Client) -> None:
+    learnt = _ids(await client.answer(chat("ids-1")))
+    events = await client.answer(chat("ids-2", prompt=TokenInput(tuple(learnt))))
+    assert _finished(events).usage.prompt_tokens == len(learnt)
+
+
+async def _refuses_bad_prompts(client: Client) -> None:
+    assert client.loaded is not None
+    too_long = tuple([1] * client.loaded.facts.context_size)
+    for name, ids, code in (
+        ("empty", (), "invalid_request"),
+        ("outside", (2_000_000_000,), "invalid_request"),
+        ("negative", (-1,), "invalid_request"),
+        ("too-long", too_long, "context_length_exceeded"),
+    ):
+        last = (await client.answer(chat(name, prompt=TokenInput(ids))))[-1]
+        assert isinstance(last, Failed), (name, last)
+        assert last.category is Category.INVALID_REQUEST, (name, last)
+        assert last.code == code, (name, last)
+
+
+async def _serves_more_than_its_slots(client: Client) -> None:
+    assert client.loaded is not None
+    names = [f"many-{i}" for i in range(client.loaded.facts.slots * 2 + 1)]
+    for name in names:
+        client.worker.send(Generate(chat(name, text=f"This is {name}.")))
+    for name in names:
+        events = await client.finish(RequestId(name))
+        assert len(_ids(events)) == 12
+
+
+async def _cancels(client: Client) -> None:
+    endless = chat("cancelled", max_tokens=None)
+    client.worker.send(Generate(endless))
+    await client.wait(lambda: bool(_ids(client.events.get(endless.id, []))), "a first token")
+    client.worker.send(Cancel(endless.id))
+    client.worker.send(Cancel(RequestId("never-seen")))
+    await client.answer(chat("after-cancel"))
+    beats = len(client.heartbeats)
+    await client.wait(lambda: len(client.heartbeats) > beats, "a heartbeat")
+    assert client.heartbeats[-1].active == 0, client.heartbeats[-1]
+    assert not is_terminal(client.events[endless.id][-1])
+
+
+async def _beats(client: Client) -> None:
+    totals = [beat.completion_tokens_total for beat in client.heartbeats]
+    assert totals
+    assert totals == sorted(totals)
+
+
+async def _ends_when_asked(client: Client) -> None:
+    client.worker.terminate()
+    async with asyncio.timeout(TIMEOUT_S):
+        while client.end is None:
+            client._changed.clear()
+            await client._changed.wait()
+    assert client.end.exit_code in (0, None), client.end
+    assert await client.worker.receive() == client.end

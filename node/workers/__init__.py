@@ -1,0 +1,1 @@
+"""Worker processes: one exec'd child per loaded model, spoken to in frames."""

@@ -1,0 +1,1 @@
+"""The llama.cpp worker: the only importer of ``llama_cpp``."""

@@ -1,0 +1,263 @@
+"""Main of a llama.cpp worker: ``python -m localai.node.workers.llama.main FD`` (shell).
+
+Three threads: the main one owns the engine; *inbox* reads frames, renders and tokenizes prompts; *pulse* sends the
+heartbeat. End of input means exit, at once: there is nothing to save, and unloading a model is ending its process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from datetime import datetime
+from typing import NoReturn, assert_never
+
+from localai.mesh.errors import InvalidRequest, LocalAIError, WireError
+from localai.mesh.wire import FrameDecoder
+from localai.node.inference import (
+    ChatInput,
+    GenerateRequest,
+    RequestId,
+    TextInput,
+    TokenInput,
+    failed_from_error,
+)
+from localai.node.workers.frames import (
+    FRAMES_VERSION,
+    HEARTBEAT_S,
+    Cancel,
+    Events,
+    FromWorker,
+    Generate,
+    Heartbeat,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    LoadProgress,
+    ToWorker,
+    from_worker_codec,
+    to_worker_codec,
+)
+from localai.node.workers.llama.chat_template import ChatTemplate
+from localai.node.workers.llama.engine import Engine
+from localai.node.workers.llama.model import LlamaModel
+from localai.node.workers.llama.schedule import EventList, Ids
+
+_READ_BYTES = 1 << 16
+_PR_SET_PDEATHSIG = 1
+_PROGRESS_STEP_PER_MILLE = 50
+
+
+class Pipe:
+    """Our end of the socketpair. Sending is safe from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(True)
+        self._decoder = FrameDecoder()
+        self._to_worker = to_worker_codec()
+        self._from_worker = from_worker_codec()
+        self._lock = threading.Lock()
+
+    def send(self, frame: FromWorker) -> None:
+        """Send one frame; the process exits when nobody is there to read it."""
+        data = self._from_worker.encode(frame)
+        try:
+            with self._lock:
+                self._socket.sendall(data)
+        except OSError:
+            os._exit(0)
+
+    def receive(self) -> list[ToWorker]:
+        """Wait for frames; the process exits at the end of input."""
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            os._exit(0)
+        try:
+            return [self._to_worker.decode(payload) for payload in self._decoder.feed(data)]
+        except WireError as error:
+            stop(f"{error.message} {error.detail}")
+
+
+class PromptBuilder:
+    """From what the client sent to token ids, with the model's template and vocabulary."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._model = model
+        self._template: ChatTemplate | None = None
+
+    def build(self, request: GenerateRequest) -> tuple[Ids, str]:
+        """The prompt's ids, and the id of the template that made them.
+
+        Raises:
+            InvalidRequest: the prompt does not suit this model.
+        """
+        match request.prompt:
+            case TextInput(text=text):
+                return self._model.tokenize(text, add_special=True), ""
+            case TokenInput(ids=ids):
+                return self._model.check_ids(ids), ""
+            case ChatInput(messages=messages):
+                template = self._chat_template()
+                text = template.render(messages)
+                bos = self._model.bos
+                return self._model.tokenize(text, add_special=not (bos and text.startswith(bos))), template.id
+            case _:
+                assert_never(request.prompt)
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            source = self._model.chat_template
+            if source is None:
+                raise InvalidRequest(
+                    "This model has no chat template, so it cannot chat. Use /v1/completions.", code="no_chat_template"
+                )
+            self._template = ChatTemplate(source, self._model.bos, self._model.eos, _strftime_now)
+        return self._template
+
+
+class Worker:
+    """Threads and what they share."""
+
+    def __init__(self, pipe: Pipe, engine: Engine, prompts: PromptBuilder) -> None:
+        self._pipe = pipe
+        self._engine = engine
+        self._prompts = prompts
+        self._inbox: queue.SimpleQueue[tuple[GenerateRequest, Ids, str] | RequestId] = queue.SimpleQueue()
+        self._step_began = 0.0
+
+    def run(self) -> None:
+        """Serve until the process exits."""
+        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+        threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
+        while True:
+            self._take_all()
+            self._step_began = time.monotonic()
+            events = self._engine.step()
+            self._step_began = 0.0
+            self._emit(events)
+
+    def _take_all(self) -> None:
+        """Everything in the inbox; waits for something when there is nothing to compute."""
+        while not self._engine.busy or not self._inbox.empty():
+            item = self._inbox.get()
+            if isinstance(item, str):
+                self._engine.cancel(item)
+            else:
+                self._emit(self._engine.submit(*item))
+
+    def _emit(self, events: EventList) -> None:
+        if events:
+            self._pipe.send(Events(tuple(events)))
+
+    def _read(self) -> None:
+        while True:
+            for frame in self._pipe.receive():
+                match frame:
+                    case Generate(request=request):
+                        self._accept(request)
+                    case Cancel(request_id=request_id):
+                        self._inbox.put(request_id)
+                    case Load():
+                        stop("A second Load: one process serves one model.")
+                    case _:
+                        assert_never(frame)
+
+    def _accept(self, request: GenerateRequest) -> None:
+        try:
+            prompt, template_id = self._prompts.build(request)
+        except LocalAIError as error:
+            self._emit([(request.id, failed_from_error(error))])
+        else:
+            self._inbox.put((request, prompt, template_id))
+
+    def _pulse(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT_S)
+            began = self._step_began
+            schedule = self._engine.schedule
+            self._pipe.send(
+                Heartbeat(
+                    active=schedule.active,
+                    queued=schedule.queued,
+                    step_running_s=time.monotonic() - began if began else 0.0,
+                    prompt_tokens_total=schedule.prompt_tokens_total,
+                    completion_tokens_total=schedule.completion_tokens_total,
+                )
+            )
+
+
+def stop(reason: str) -> NoReturn:
+    """End the process from any thread, with its last words."""
+    print(reason, file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+def main(descriptor: int) -> None:
+    """Say hello, load, serve."""
+    _die_with_parent()
+    pipe = Pipe(descriptor)
+    pipe.send(Hello(FRAMES_VERSION, "llama-cpp", os.getpid()))
+    load = _first_frame(pipe)
+    loading = threading.Event()
+    threading.Thread(target=_pulse_while_loading, args=(pipe, loading), name="load-pulse", daemon=True).start()
+    try:
+        model = LlamaModel(load, _ProgressReport(pipe))
+    except LocalAIError as error:
+        print(f"{error.message} {error.detail}", file=sys.stderr)
+        pipe.send(LoadFailed(failed_from_error(error)))
+        sys.exit(1)
+    finally:
+        loading.set()
+    pipe.send(Loaded(model.facts))
+    Worker(pipe, Engine(model), PromptBuilder(model)).run()
+
+
+def _first_frame(pipe: Pipe) -> Load:
+    while True:
+        for frame in pipe.receive():
+            if isinstance(frame, Load):
+                return frame
+            stop("The first frame must be Load.")
+
+
+class _ProgressReport:
+    """Sends progress in steps that are worth a frame."""
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
+        self._last = 0
+
+    def __call__(self, fraction: float) -> None:
+        per_mille = min(1000, int(fraction * 1000))
+        if per_mille >= self._last + _PROGRESS_STEP_PER_MILLE:
+            self._last = per_mille
+            self._pipe.send(LoadProgress(per_mille))
+
+
+def _pulse_while_loading(pipe: Pipe, loaded: threading.Event) -> None:
+    while not loaded.wait(HEARTBEAT_S):
+        pipe.send(Heartbeat(active=0, queued=0))
+
+
+def _strftime_now(layout: str) -> str:
+    return datetime.now().astimezone().strftime(layout)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end us with our parent, in case it dies without closing the pipe."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
