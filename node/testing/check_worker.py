@@ -7,7 +7,7 @@ llama.cpp worker, and whatever else claims to be a worker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -32,6 +32,7 @@ from localai.node.workers.frames import (
     FRAMES_VERSION,
     Cancel,
     Events,
+    FromWorker,
     Generate,
     Heartbeat,
     Hello,
@@ -55,20 +56,27 @@ class Client:
     heartbeats: list[Heartbeat] = field(default_factory=list)
     events: dict[RequestId, list[GenerateEvent]] = field(default_factory=dict)
     end: WorkerEnd | None = None
+    broken: AssertionError | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Read until the worker ends."""
-        while self.end is None:
+        """Read until the worker ends or breaks a promise."""
+        while self.end is None and self.broken is None:
             received = await self.worker.receive()
             if isinstance(received, WorkerEnd):
                 self.end = received
             else:
-                for frame in received:
-                    self._take(frame)
+                self._take_all(received)
             self._changed.set()
 
-    def _take(self, frame: object) -> None:
+    def _take_all(self, frames: Sequence[FromWorker]) -> None:
+        try:
+            for frame in frames:
+                self._take(frame)
+        except AssertionError as error:
+            self.broken = error
+
+    def _take(self, frame: FromWorker) -> None:
         match frame:
             case LoadProgress(per_mille=per_mille):
                 self.progress.append(per_mille)
@@ -90,7 +98,16 @@ class Client:
         """Wait for a condition on what has been received."""
         async with asyncio.timeout(TIMEOUT_S):
             while not condition():
+                if self.broken is not None:
+                    raise self.broken
                 assert self.end is None, f"the worker ended while waiting for {what}: {self.end}"
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def wait_end(self) -> None:
+        """Wait for the end of the worker."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while self.end is None:
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -270,9 +287,7 @@ async def _beats(client: Client) -> None:
 
 async def _ends_when_asked(client: Client) -> None:
     client.worker.terminate()
-    async with asyncio.timeout(TIMEOUT_S):
-        while client.end is None:
-            client._changed.clear()
-            await client._changed.wait()
+    await client.wait_end()
+    assert client.end is not None
     assert client.end.exit_code in (0, None), client.end
     assert await client.worker.receive() == client.end

@@ -535,7 +535,6 @@ class Lifecycle:
 
     def _spawn(self, now: float) -> list[Command]:
         self._incarnation += 1
-        self._per_mille = 0
         self._enter(State.STARTING, now + self._config.hello_timeout_s)
         return [Spawn(self._incarnation)]
 
@@ -560,6 +559,7 @@ class Lifecycle:
         if state is not State.READY:
             self._facts = None
             self._heartbeat = None
+            self._per_mille = 0
 
     def _reject_all(self, error: LocalAIError) -> list[Command]:
         commands: list[Command] = [Reject(request_id, error) for request_id in (*self._waiting, *self._active)]

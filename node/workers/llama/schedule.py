@@ -144,6 +144,12 @@ class Schedule:
         """Sequences waiting for a slot."""
         return len(self._queue)
 
+    def request_in(self, slot: int) -> GenerateRequest:
+        """The request whose sequence is in ``slot``."""
+        sequence = self._slots[slot].sequence
+        assert sequence is not None
+        return sequence.owner.request
+
     def sampling_in(self, slot: int) -> Sampling:
         """How the sequence in ``slot`` draws its tokens. Further choices of a seeded request get seeds of their own."""
         sequence = self._slots[slot].sequence

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localai.mesh.errors import Category
+from localai.node.inference import (
+    Failed,
+    Finished,
+    GenerateEvent,
+    GenerateRequest,
+    Progress,
+    RequestId,
+    Started,
+    TextInput,
+    Timings,
+    Tokens,
+    Usage,
+)
+from localai.node.output_parser import (
+    AnswerEvent,
+    AnswerFinished,
+    AnswerStarted,
+    ChoiceFinished,
+    OutputParser,
+    TextDelta,
+)
+
+USAGE = Usage(3, 5)
+LOST = Failed(Category.UNAVAILABLE, "worker_lost", "It died.")
+
+
+def request(choices: int = 1, stop: tuple[str, ...] = ()) -> GenerateRequest:
+    return GenerateRequest(RequestId("r"), "m", TextInput("x"), choices=choices, stop=stop)
+
+
+def run(asked: GenerateRequest, events: list[GenerateEvent]) -> list[AnswerEvent]:
+    parser = OutputParser(asked)
+    out = [answer for event in events for answer in parser.feed(event)]
+    return out + parser.end_of_stream()
+
+
+def test_a_whole_answer() -> None:
+    out = run(
+        request(),
+        [Progress("queued"), Started("d", 3), Tokens(0, (1,), b"Hi"), Finished(("stop",), USAGE, Timings(1, 2, 3))],
+    )
+    assert out == [
+        AnswerStarted(3),
+        TextDelta(0, "Hi"),
+        ChoiceFinished(0, "stop"),
+        AnswerFinished(USAGE, Timings(1, 2, 3)),
+    ]
+
+
+def test_a_character_is_shown_when_its_last_byte_is_there() -> None:
+    data = "é".encode()
+    out = run(request(), [Tokens(0, (1,), data[:1]), Tokens(0, (2,), data[1:]), Finished(("stop",), USAGE)])
+    assert out[0] == TextDelta(0, "é")
+
+
+def test_half_a_character_at_the_end_becomes_a_replacement() -> None:
+    out = run(request(), [Tokens(0, (1,), b"a\xc3"), Finished(("length",), USAGE)])
+    assert out[:2] == [TextDelta(0, "a"), TextDelta(0, "\ufffd")]
+
+
+def test_text_is_cut_before_a_stop_string_and_the_choice_says_which() -> None:
+    out = run(
+        request(stop=("END",)),
+        [Tokens(0, (1,), b"so E"), Tokens(0, (2,), b"ND"), Finished(("stop_string",), USAGE)],
+    )
+    assert out[:2] == [TextDelta(0, "so "), ChoiceFinished(0, "stop_string", "END")]
+
+
+def test_bytes_held_back_for_a_stop_string_come_at_the_end_without_one() -> None:
+    out = run(request(stop=("END",)), [Tokens(0, (1,), b"EN"), Finished(("stop",), USAGE)])
+    assert out[:2] == [TextDelta(0, "EN"), ChoiceFinished(0, "stop")]
+
+
+def test_choices_do_not_mix() -> None:
+    out = run(
+        request(choices=2),
+        [Tokens(1, (1,), b"\xc3"), Tokens(0, (1,), b"a"), Tokens(1, (2,), b"\xa9"), Finished(("stop", "length"), USAGE)],
+    )
+    assert out[:4] == [
+        TextDelta(0, "a"),
+        TextDelta(1, "é"),
+        ChoiceFinished(0, "stop"),
+        ChoiceFinished(1, "length"),
+    ]
+
+
+def test_a_stream_without_an_end_is_a_failure() -> None:
+    (*_, last) = run(request(), [Started("d", 3), Tokens(0, (1,), b"a")])
+    assert isinstance(last, Failed)
+    assert last.category is Category.UPSTREAM_FAILED
+
+
+def test_what_contradicts_the_request_is_a_failure() -> None:
+    for events in ([Tokens(1, (1,), b"a")], [Tokens(-1, (1,), b"a")], [Finished(("stop", "stop"), USAGE)]):
+        (*_, last) = run(request(), list(events))
+        assert isinstance(last, Failed)
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.just(Progress("prefill", 1, 2)),
+        st.just(Started("d", 3)),
+        st.builds(Tokens, st.integers(-1, 2), st.just((1,)), st.binary(max_size=4)),
+        st.builds(Finished, st.lists(st.just("stop"), max_size=3).map(tuple), st.just(USAGE)),
+        st.just(LOST),
+    ),
+    max_size=12,
+)
+
+
+@given(EVENTS, st.integers(1, 2), st.lists(st.text("ab", min_size=1, max_size=2), max_size=2))
+def test_any_event_sequence_gives_exactly_one_terminal_at_the_end(
+    events: list[GenerateEvent], choices: int, stop: list[str]
+) -> None:
+    out = run(request(choices, tuple(stop)), events)
+    terminals = [event for event in out if isinstance(event, (AnswerFinished, Failed))]
+    assert terminals == [out[-1]]
+    assert all(event.text for event in out if isinstance(event, TextDelta))
+    if isinstance(out[-1], AnswerFinished):
+        assert [event.choice for event in out if isinstance(event, ChoiceFinished)] == list(range(choices))
