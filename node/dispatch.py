@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from enum import StrEnum
 
 import structlog
 
@@ -36,6 +37,14 @@ ATTEMPTS = 2
 """Tries of one request while nothing of its answer has been given out."""
 
 
+class Phase(StrEnum):
+    """Where a node is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    CLOSING = "closing"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
     """One model and its worker, if it has had one."""
@@ -47,12 +56,12 @@ class ModelStatus:
 class Dispatch:
     """The node's front door for work."""
 
-    def __init__(self, catalog: Catalog, supervise: Callable[[ModelConfig], ModelSupervisor]) -> None:
-        self._catalog = catalog
+    def __init__(self, supervise: Callable[[ModelConfig], ModelSupervisor], catalog: Catalog | None = None) -> None:
+        self._catalog = catalog or Catalog()
+        self._phase = Phase.STARTING if catalog is None else Phase.READY
         self._supervise = supervise
         self._supervisors: dict[str, ModelSupervisor] = {}
         self._in_flight = 0
-        self._closing = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -62,9 +71,14 @@ class Dispatch:
         return self._catalog
 
     @property
-    def closing(self) -> bool:
-        """True once the node has begun to stop."""
-        return self._closing
+    def phase(self) -> Phase:
+        """Whether requests are taken."""
+        return self._phase
+
+    def open(self, catalog: Catalog) -> None:
+        """Begin to take requests, for these models."""
+        self._catalog = catalog
+        self._phase = Phase.READY
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model with the state of its worker, in the catalogue's order."""
@@ -81,8 +95,10 @@ class Dispatch:
             Unsupported: no installed backend can run it.
             Unavailable: the node is stopping.
         """
-        if self._closing:
+        if self._phase is Phase.CLOSING:
             raise Unavailable("This node is shutting down. Ask another node, or try again later.")
+        if self._phase is Phase.STARTING:
+            raise Unavailable("This node is still installing its models. Try again soon.", retry_after_s=5.0)
         config = self._catalog.resolve(model)
         if config.name not in self._supervisors:
             self._supervisors[config.name] = self._supervise(config)
@@ -134,7 +150,7 @@ class Dispatch:
 
     async def aclose(self, grace_s: float) -> None:
         """Refuse new requests, give running ones ``grace_s`` seconds, fail the rest, end all workers."""
-        self._closing = True
+        self._phase = Phase.CLOSING
         try:
             await asyncio.wait_for(self._idle.wait(), grace_s)
         except TimeoutError:

@@ -13,7 +13,7 @@ from typing import assert_never
 
 import structlog
 
-from localai.mesh.errors import LocalAIError, TooLarge, UpstreamFailed, WireError
+from localai.mesh.errors import LocalAIError, ModelLoadFailed, TooLarge, UpstreamFailed, WireError
 from localai.node.inference import (
     Failed,
     GenerateEvent,
@@ -215,6 +215,8 @@ class ModelSupervisor:
             worker = await self._spawn()
         except LocalAIError as error:
             _LOG.error("worker_start_failed", model=self._model, error=error.message, detail=error.detail)
+            if isinstance(error, ModelLoadFailed):
+                self._handle(life.LoadRejected(incarnation, error))
             self._handle(life.Ended(incarnation, "could not be started"))
             return
         self._worker = worker

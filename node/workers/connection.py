@@ -56,5 +56,6 @@ Spawn: TypeAlias = Callable[[], Awaitable[WorkerConnection]]
 """Starts one worker.
 
 Raises:
+    ModelLoadFailed: the model's file cannot be used, so there is no point in a process.
     LocalAIError: the process could not be started.
 """

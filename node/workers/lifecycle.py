@@ -134,7 +134,7 @@ class LoadSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class LoadRejected:
-    """The worker says the model cannot be loaded."""
+    """The model cannot be loaded: the worker says so, or its file was unusable before one was started."""
 
     incarnation: int
     error: LocalAIError
@@ -468,7 +468,7 @@ class Lifecycle:
         return [Admit(request_id) for request_id in self._active]
 
     def _load_rejected(self, error: LocalAIError, now: float) -> list[Command]:
-        if self._state is not State.LOADING:
+        if self._state not in (State.STARTING, State.LOADING):
             return [Ignored(f"LoadFailed in state {self._state}")]
         self._problem = error
         return [*self._reject_all(error), *self._stop(State.BROKEN, now)]

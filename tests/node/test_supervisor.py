@@ -158,6 +158,18 @@ async def test_a_worker_that_cannot_be_started_ends_at_the_breaker() -> None:
     await supervisor.aclose()
 
 
+async def test_a_missing_model_file_fails_at_once_with_its_reason() -> None:
+    async def spawn() -> WorkerConnection:
+        raise ModelLoadFailed("The file is missing.")
+
+    supervisor = ModelSupervisor("m", LOAD, spawn, FAST)
+    last = (await collect(supervisor, ask("a")))[-1]
+    assert isinstance(last, Failed)
+    assert last.message == "The file is missing."
+    assert supervisor.statistics().state is State.BROKEN
+    await supervisor.aclose()
+
+
 async def test_a_worker_of_another_version_is_not_used() -> None:
     class Older(FakeWorker):
         def __post_init__(self) -> None:

@@ -324,11 +324,21 @@ def test_events_out_of_place_are_ignored_with_a_reason() -> None:
         assert isinstance(story(event)[0], Ignored)
     story(PreloadRequested())
     story(Spawned(1))
-    for event in (LoadProgressed(1, 5), LoadSucceeded(1, FACTS), LoadRejected(1, ModelLoadFailed("x"))):
+    for event in (LoadProgressed(1, 5), LoadSucceeded(1, FACTS)):
         assert isinstance(story(event)[0], Ignored)
     story.to_ready()
-    for event in (HelloReceived(1), HelloReceived(2), LoadProgressed(1, 5), LoadSucceeded(1, FACTS)):
+    refused = LoadRejected(1, ModelLoadFailed("x"))
+    for event in (HelloReceived(1), HelloReceived(2), LoadProgressed(1, 5), LoadSucceeded(1, FACTS), refused):
         assert isinstance(story(event)[0], Ignored)
+
+
+def test_a_file_found_unusable_before_the_start_is_a_load_failure() -> None:
+    story = Story()
+    story(RequestArrived(A))
+    error = ModelLoadFailed("Missing.")
+    assert rejections(story(LoadRejected(1, error))) == {A: error}
+    assert story(Ended(1, "not started")) == []
+    assert story.state is State.BROKEN
 
 
 def test_the_story_tells_what_happened_without_heartbeats() -> None:

@@ -1,0 +1,48 @@
+"""How a model is loaded: its definition first, then the node's settings, then what suits the machine (pure)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from localai.mesh.errors import Unsupported
+from localai.node.model_config import ModelConfig
+from localai.node.settings import Settings
+from localai.node.workers.frames import Load
+
+DEFAULT_SLOTS = 4
+"""Sequences at once. Each has a context of its own in memory, so more cost memory even when idle."""
+
+
+def default_threads(cores: int) -> int:
+    """Threads for a machine with this many usable cores: one core stays free for the node and the user."""
+    return max(1, cores - 1)
+
+
+def load_frame(config: ModelConfig, settings: Settings, cores: int) -> Load:
+    """The frame that tells a worker what to load."""
+    return Load(
+        model_path=str(Path(settings.models_path, config.model_file)),
+        context_size=_context_size(config.context_size or settings.context_size),
+        slots=config.slots or DEFAULT_SLOTS,
+        threads=config.threads or settings.threads or default_threads(cores),
+    )
+
+
+def _context_size(wanted: int) -> int:
+    """-1 asks for the trained maximum in LocalAI's words; the worker's 0 lets the model and the default cap decide."""
+    return max(wanted, 0)
+
+
+def check_backend(config: ModelConfig, available: frozenset[str]) -> None:
+    """Make sure that something here can run the model.
+
+    Raises:
+        Unsupported: it names a backend that is not installed.
+    """
+    if config.backend not in available:
+        raise Unsupported(
+            f"Model '{config.name}' needs the backend '{config.backend}', which this version does not have. "
+            f"It has: {', '.join(sorted(available))}.",
+            code="backend_not_installed",
+            param="model",
+        )

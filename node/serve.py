@@ -1,0 +1,194 @@
+"""Puts a node together and runs it until it is told to stop (shell).
+
+Order of the start: folders, address, port, HTTP (``/readyz`` says *starting*), models, ready. Whatever can fail
+quickly fails before anything is downloaded. Order of the end: no new connections, a grace time for running answers,
+errors for the rest, workers, exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from localai.mesh.errors import SetupError
+from localai.node.catalog import Catalog
+from localai.node.dispatch import Dispatch
+from localai.node.gallery.index import find_entry
+from localai.node.gallery.install import ensure_default_model, install
+from localai.node.gallery.progress import shown_install
+from localai.node.listening import listen
+from localai.node.loading import check_backend, load_frame
+from localai.node.model_config import ModelConfig
+from localai.node.models_folder import check_model_file, create_models_folder, read_catalog
+from localai.node.settings import Settings
+from localai.node.supervisor import ModelSupervisor
+from localai.node.workers.connection import WorkerConnection
+from localai.node.workers.process import BACKENDS, spawn_worker
+
+_LOG = structlog.get_logger()
+
+GRACE_S = 5.0
+"""What running answers get after SIGTERM. With stopping the workers the whole end takes less than 10 s."""
+_CONNECTIONS_CLOSE_S = 1.0
+
+MakeApp: TypeAlias = Callable[[Dispatch, Settings], web.Application]
+
+
+def run_node(settings: Settings, make_app: MakeApp) -> int:
+    """Run one node until SIGINT or SIGTERM; get the exit code.
+
+    Raises:
+        SetupError: it cannot start.
+    """
+    create_models_folder(settings.models_path)
+    with data_folder(settings.data_path):
+        sockets = listen(settings.address)
+        return uvloop.run(_serve(settings, make_app, sockets))
+
+
+@contextmanager
+def data_folder(path: Path) -> Iterator[None]:
+    """The data folder, made when missing and held by this node alone.
+
+    Raises:
+        SetupError: it cannot be made or written to, or another node has it.
+    """
+    advice = "Correct it, or give another one with --data-path."
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        descriptor = os.open(path / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else "unknown reason"
+        message = f"The data folder {path} cannot be used: {reason}. {advice}"
+        raise SetupError(message, code="data_path", detail=repr(error)) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        message = f"Another node uses the data folder {path}. Stop it, or give this one its own with --data-path."
+        raise SetupError(message, code="data_path_in_use") from error
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _serve(settings: Settings, make_app: MakeApp, sockets: list[socket.socket]) -> int:
+    stopped = _stop_on_signals()
+    dispatch = Dispatch(_supervise_with(settings))
+    app = make_app(dispatch, settings)
+    runner = web.AppRunner(
+        app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=_CONNECTIONS_CLOSE_S
+    )
+    await runner.setup()
+    try:
+        for listener in sockets:
+            await web.SockSite(runner, listener).start()
+        port = sockets[0].getsockname()[1]
+        provisioning = asyncio.ensure_future(_open(dispatch, settings, port))
+        stopping = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait({provisioning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if provisioning.done():
+            provisioning.result()
+            await stopping
+        else:
+            provisioning.cancel()
+            await asyncio.wait({provisioning})
+    finally:
+        await _shut_down(dispatch, runner)
+    return 0
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event set by the first SIGINT or SIGTERM; the second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+
+    def stop(name: str) -> None:
+        if stopped.is_set():
+            _LOG.warning("stopped_at_once", signal=name)
+            os._exit(1)
+        _LOG.info("stopping", signal=name, grace_s=GRACE_S)
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number.name)
+    return stopped
+
+
+async def _open(dispatch: Dispatch, settings: Settings, port: int) -> None:
+    """Install what is missing, then take requests."""
+    await _install_missing(settings)
+    catalog = read_catalog(settings.models_path)
+    for problem in catalog.problems:
+        _LOG.warning("definition_problem", source=problem.source, problem=problem.message)
+    dispatch.open(catalog)
+    _LOG.info("ready", address=str(settings.address), models=[config.name for config in catalog.models])
+    print(welcome(settings, catalog, port), flush=True)
+
+
+async def _install_missing(settings: Settings) -> None:
+    """The models that were asked for by name; without any, and with an empty folder, the embedded default."""
+    with shown_install() as show:
+        if not settings.models:
+            await ensure_default_model(settings.models_path, show, os.environ)
+        present = read_catalog(settings.models_path)
+        for reference in settings.models:
+            if present.find(reference) is None:
+                await install(find_entry(reference), settings.models_path, show, os.environ)
+
+
+async def _shut_down(dispatch: Dispatch, runner: web.AppRunner) -> None:
+    for site in list(runner.sites):
+        await site.stop()
+    await dispatch.aclose(GRACE_S)
+    await runner.cleanup()
+    _LOG.info("stopped")
+
+
+def welcome(settings: Settings, catalog: Catalog, port: int) -> str:
+    """What a user sees once the node is ready: where it is and what to type."""
+    host = settings.address.host
+    url = f"http://{_shown_host(host)}:{port}"
+    if not catalog.models:
+        return f"localai is ready on {url} without a model. Put a .gguf file into {settings.models_path} and restart."
+    key = ' -H "Authorization: Bearer $LOCALAI_API_KEY"' if settings.api_keys else ""
+    body = f'{{"model": "{catalog.models[0].name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    return (
+        f"\nlocalai is ready: {url}\n\n"
+        f"  curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"
+        f"    -d '{body}'\n"
+    )
+
+
+def _shown_host(host: str) -> str:
+    if host in ("", "0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _supervise_with(settings: Settings) -> Callable[[ModelConfig], ModelSupervisor]:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+    def supervise(config: ModelConfig) -> ModelSupervisor:
+        check_backend(config, BACKENDS)
+        load = load_frame(config, settings, cores)
+
+        async def spawn() -> WorkerConnection:
+            check_model_file(settings.models_path, config)
+            return await spawn_worker(config.backend, config.name, load.threads)
+
+        return ModelSupervisor(config.name, load, spawn)
+
+    return supervise

@@ -1,0 +1,3 @@
+import pytest
+@pytest.fixture
+def anyio_backend(): return "asyncio"
