@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable
-from typing import Literal, TextIO, cast
+from typing import TYPE_CHECKING, Literal, TextIO, cast
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
 
 from localai.mesh.secrets import MASK, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 LogLevel = Literal["error", "warn", "info", "debug", "trace"]
 LogFormat = Literal["default", "text", "json"]
@@ -114,9 +117,7 @@ def _renderer(form: LogFormat, *, colour: bool) -> Processor:
         case "json":
             return structlog.processors.JSONRenderer(default=repr)
         case "text":
-            return structlog.processors.LogfmtRenderer(
-                key_order=["timestamp", "level", "event"], bool_as_flag=False
-            )
+            return structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
         case "default":
             plain = structlog.dev.plain_traceback
             return structlog.dev.ConsoleRenderer(colors=colour, exception_formatter=plain, pad_event_to=0)
@@ -130,7 +131,7 @@ def _route_standard_logging(stream: TextIO, level: LogLevel, before: list[Proces
     handler = _OurHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[cast(Processor, structlog.stdlib.add_logger_name), *before],
+            foreign_pre_chain=[cast("Processor", structlog.stdlib.add_logger_name), *before],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
             keep_exc_info=False,
         )
@@ -141,4 +142,3 @@ def _route_standard_logging(stream: TextIO, level: LogLevel, before: list[Proces
     root.addHandler(handler)
     root.setLevel(_LIBRARIES[level])
     logging.captureWarnings(capture=True)
-

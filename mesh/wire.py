@@ -59,7 +59,7 @@ class FrameCodec(Generic[T]):
     """Frames of one closed union of tagged structs, both ways."""
 
     def __init__(self, frame_type: object, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(frame_type)  # type: ignore[arg-type]  # a union is not a type[T]
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(frame_type)
         self._encoder = msgspec.msgpack.Encoder()
         self._max_frame_bytes = max_frame_bytes
 

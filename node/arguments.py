@@ -6,11 +6,14 @@ A boolean takes a value only after ``=``; every other option takes the next toke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from localai.node.options import COMMANDS, OPTIONS, RUN, Argument, Command, Kind, Option, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 HELP_FLAGS = ("-h", "--help")
 

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import typer
 import typer.core
@@ -45,9 +45,8 @@ def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
         return 0
     command, rest = split_command(tokens)
     _hint(command, tokens)
-    root = typer.main.get_command(build_app(start or start_node))
     try:
-        code = root.main([command.name, *rest] if command else rest, _program(), standalone_mode=False)
+        code = _dispatch(command, rest, start or start_node)
     except UsageError as error:
         return _complain(f'{error.message}. See "{_program()} {command.name if command else RUN} --help".', EXIT_USAGE)
     except LocalAIError as error:
@@ -55,6 +54,15 @@ def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
     except typer.Abort:
         return EXIT_PROBLEM
     return code if isinstance(code, int) else 0
+
+
+def _dispatch(command: Command | None, rest: list[str], start: Start) -> object:
+    root = typer.main.get_command(build_app(start))
+    if command is None:
+        return root.main(rest, _program(), standalone_mode=False)
+    # Straight to the command: typer's group would load pydantic only to check its own --help (0.24 s).
+    own = cast("typer.core.TyperGroup", root).commands[command.name]
+    return own.main(rest, f"{_program()} {command.name}", standalone_mode=False)
 
 
 def build_app(start: Start) -> typer.Typer:
@@ -108,7 +116,7 @@ def _run(given: Given, start: Start) -> int:
     values = resolve(options, given, os.environ, places)
     level = next(option for option in options if option.key == "log_level")
     log = build_log_settings(values, level_is_explicit=is_set(level, given, os.environ))
-    settings = build_settings(values, given[_POSITIONALS], log)
+    settings = build_settings(values, given.get(_POSITIONALS, ()), log)
     _configure_logs(settings, problems)
     return start(settings)
 

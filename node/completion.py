@@ -7,12 +7,14 @@ or ``dirs`` (the shell completes those itself), or ``nothing``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from localai.node.arguments import HELP_FLAGS, scan, split_command
 from localai.node.options import COMMANDS, RUN, Command, Kind, Option, UsageError, options_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 VARIABLE = "_LOCALAI_COMPLETE"
 """Name of the variable that makes the program answer a completion instead of running."""

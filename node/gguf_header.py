@@ -7,6 +7,7 @@ Source: the GGUF specification, versions 2 and 3.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ GGUF_HEADER_BYTES = 24
 MAX_TENSORS = 1 << 20
 MAX_METADATA_ENTRIES = 1 << 20
 _VERSIONS = (2, 3)
+_PRINTABLE = re.compile(rb"[ -~]{4,}")
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8  # name length, name, dimensions, one dimension, type, offset
 _MIN_ENTRY_BYTES = 8 + 1 + 4 + 1  # key length, key, type, smallest value
 
@@ -66,8 +68,8 @@ def _broken(name: str, problem: str, next_step: str = "Download it again.") -> M
 
 
 def _shown(data: bytes) -> str:
-    text = data.decode("ascii", "replace")
-    return f"'{text}'" if text.isprintable() and "�" not in text else f"the bytes {data.hex(' ')}"
+    match = _PRINTABLE.match(data)
+    return f"'{match[0].decode()}'" if match else f"the bytes {data.hex(' ')}"
 
 
 def _guess(data: bytes) -> str:

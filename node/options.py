@@ -107,7 +107,7 @@ class Argument:
     @property
     def metavar(self) -> str:
         """What stands for it in the usage line."""
-        return "{" + ",".join(self.choices) + "}" if self.choices else self.name
+        return "|".join(self.choices) or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,9 +295,7 @@ def is_set(option: Option, given: Mapping[str, Sequence[str]], environ: Mapping[
     return option.key in given or _from_environment(option, environ) is not None
 
 
-def _resolve_one(
-    option: Option, texts: Sequence[str] | None, environ: Mapping[str, str], places: Places
-) -> Value:
+def _resolve_one(option: Option, texts: Sequence[str] | None, environ: Mapping[str, str], places: Places) -> Value:
     if texts:
         try:
             return _parse(option, texts, places)

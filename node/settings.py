@@ -5,14 +5,16 @@ Nothing below ``cli.py`` reads the environment: what a part needs to know stands
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Literal, TypeAlias, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast, get_args
 
 from localai.mesh.secrets import Secret
 from localai.node.option_values import Address
 from localai.node.options import UsageError, Value, Values
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LogLevel: TypeAlias = Literal["error", "warn", "info", "debug", "trace"]
 LogFormat: TypeAlias = Literal["default", "text", "json"]
@@ -83,7 +85,7 @@ def build_log_settings(values: Values, *, level_is_explicit: bool) -> LogSetting
     if _typed(values, "debug", bool) and not level_is_explicit:
         level = "debug"
     form = _typed(values, "log_format", str)
-    return LogSettings(level=cast(LogLevel, level), format=cast(LogFormat, form))
+    return LogSettings(level=cast("LogLevel", level), format=cast("LogFormat", form))
 
 
 def log_choices() -> Mapping[str, tuple[str, ...]]:

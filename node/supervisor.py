@@ -15,7 +15,6 @@ import structlog
 
 from localai.mesh.errors import LocalAIError, ModelLoadFailed, TooLarge, UpstreamFailed, WireError
 from localai.node.inference import (
-    Failed,
     GenerateEvent,
     GenerateRequest,
     RequestId,

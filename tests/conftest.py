@@ -1,3 +1,31 @@
+"""Fixtures of the whole suite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
+
+from localai.node.testing.models import cached_model
+from localai.node.testing.tiny_gguf import write_tiny_gguf
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
 @pytest.fixture
-def anyio_backend(): return "asyncio"
+def anyio_backend() -> str:
+    """Our event loop is asyncio; trio belongs to the mesh process."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random-weight GGUF that generates thousands of tokens per second."""
+    return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """A small real chat model, installed once per user."""
+    return cached_model("smollm2-135m-instruct")

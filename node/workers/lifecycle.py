@@ -1,14 +1,14 @@
 """The life of the worker of one model, as a state machine (pure).
 
-    state      meaning                                  entered by                     left by
-    IDLE       no process                               start; unload or breaker over  a request or preload -> STARTING
-    STARTING   process spawned, has not said Hello      Spawn                          Hello -> LOADING; end -> see crash
-    LOADING    reads the model                          Hello                          Loaded -> READY; LoadFailed -> BROKEN
-    READY      answers requests                         Loaded                         end -> crash; unload -> STOPPING
-    STOPPING   asked to exit                            unload, shutdown, LoadFailed   end -> IDLE, BROKEN or CLOSED
-    BACKOFF    crashed, waits before the next start     crash                          time -> STARTING
-    BROKEN     breaker open: refuses at once            load failure, crash series     time -> IDLE
-    CLOSED     the node stops                           shutdown                       never
+    state     meaning                               entered by                      left by
+    IDLE      no process                            start; unload; breaker over     a request, preload -> STARTING
+    STARTING  process spawned, has not said Hello   Spawn                           Hello -> LOADING; end: a crash
+    LOADING   reads the model                       Hello                           Loaded -> READY; end: a crash
+    READY     answers requests                      Loaded                          end: a crash; unload -> STOPPING
+    STOPPING  asked to exit                         unload, shutdown, load failure  end -> IDLE, BROKEN or CLOSED
+    BACKOFF   crashed, waits before the next start  crash                           time -> STARTING
+    BROKEN    breaker open: refuses at once         load failure, series of crashes time -> IDLE
+    CLOSED    the node stops                        shutdown                        never
 
 A request is *waiting* until a worker is READY, then *active* until its terminal event, then forgotten.
 When a worker ends, each active request fails with :class:`WorkerLost`; waiting ones stay, for the next start.
@@ -491,7 +491,8 @@ class Lifecycle:
         while self._crashes[0] < now - self._config.crash_window_s:
             self._crashes.popleft()
         lost = WorkerLost(
-            f"The worker of model '{self._model}' ended ({description}) while answering. It is being restarted; try again.",
+            f"The worker of model '{self._model}' ended ({description}) while answering. "
+            "It is being restarted; try again.",
             retry_after_s=1.0,
         )
         commands: list[Command] = [Reject(request_id, lost) for request_id in self._active]

@@ -4,8 +4,8 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
@@ -13,6 +13,9 @@ from structlog.testing import capture_logs
 
 from localai.mesh.logs import LogFormat, LogLevel, Redactor, configure_logs
 from localai.mesh.secrets import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEY = "sk-very-private"
 
@@ -102,7 +105,7 @@ def test_secrets_never_reach_the_stream(form: LogFormat) -> None:
     stream = configured(form=form)
     log = structlog.get_logger()
     log.info("typed", key=Secret("other-secret"), nested={"keys": [Secret("other-secret")]})
-    log.info("in_text", url=f"http://x/?key={KEY}", **{"deep": {"a": ({KEY},), KEY: 1}})
+    log.info("in_text", url=f"http://x/?key={KEY}", deep={"a": ({KEY},), KEY: 1})
     log.info("in_object", carrier=Carrier(f"http://x/{KEY}"), raw=KEY.encode())
     log.info(f"event_with_{KEY}")
     logging.getLogger("lib").warning("GET /?key=%s", KEY)

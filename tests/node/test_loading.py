@@ -45,5 +45,5 @@ def test_one_core_stays_free(cores: int, threads: int) -> None:
 
 def test_a_backend_that_is_not_here_is_named() -> None:
     check_backend(BARE, frozenset({"llama-cpp"}))
-    with pytest.raises(Unsupported, match="'vllm'.*llama-cpp"):
+    with pytest.raises(Unsupported, match=r"'vllm'.*llama-cpp"):
         check_backend(ModelConfig("m", "m", backend="vllm"), frozenset({"llama-cpp"}))

@@ -40,7 +40,17 @@ def test_bool_refuses_other_words(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("0", 0), ("12", 12), ("-1", -1), ("+3", 3), ("0x1F", 31), ("-0x10", -16), ("0o17", 15), ("0b101", 5), ("010", 10)],
+    [
+        ("0", 0),
+        ("12", 12),
+        ("-1", -1),
+        ("+3", 3),
+        ("0x1F", 31),
+        ("-0x10", -16),
+        ("0o17", 15),
+        ("0b101", 5),
+        ("010", 10),
+    ],
 )
 def test_int(text: str, value: int) -> None:
     assert parse_int(text) == value

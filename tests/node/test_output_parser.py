@@ -80,7 +80,12 @@ def test_bytes_held_back_for_a_stop_string_come_at_the_end_without_one() -> None
 def test_choices_do_not_mix() -> None:
     out = run(
         request(choices=2),
-        [Tokens(1, (1,), b"\xc3"), Tokens(0, (1,), b"a"), Tokens(1, (2,), b"\xa9"), Finished(("stop", "length"), USAGE)],
+        [
+            Tokens(1, (1,), b"\xc3"),
+            Tokens(0, (1,), b"a"),
+            Tokens(1, (2,), b"\xa9"),
+            Finished(("stop", "length"), USAGE),
+        ],
     )
     assert out[:4] == [
         TextDelta(0, "a"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from localai.mesh.errors import SetupError
@@ -62,7 +61,7 @@ EXPECTED_CONTEXT_DEFAULTS: dict[str, Any] = {
 }
 
 
-def import_llama_cpp() -> ModuleType:
+def import_llama_cpp() -> Any:  # Any: an untyped library
     """The ctypes layer, on the right library, checked.
 
     Raises:

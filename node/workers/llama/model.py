@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import psutil
 
 from localai.mesh.errors import InvalidRequest, LocalAIError, ModelLoadFailed
 from localai.node.inference import Sampling
@@ -23,6 +24,10 @@ from localai.node.workers.llama.schedule import STEP_TOKENS, Chunk, Ids
 DEFAULT_CONTEXT_SIZE = 4096
 """Used when nothing asks for a size and the model was trained for more: memory grows with it, per slot."""
 _PENALTY_WINDOW = 64
+_F16_BYTES = 2
+_MAX_TOTAL_CONTEXT = 2**31 - 1
+_KEPT_FOR_C: list[Any] = []
+"""The log callback: the library holds it for as long as the process lives, whatever becomes of a model."""
 _LOG_WARN = 3
 _LOG_ERROR = 4
 _RANDOM_SEED_BYTES = 4
@@ -55,6 +60,7 @@ class LlamaModel:
         self._vocabulary_size = int(self._lib.llama_vocab_n_tokens(self._vocab))
         trained = int(self._lib.llama_model_n_ctx_train(self._model))
         context_size = load.context_size or min(trained or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
+        self._check_memory(load.slots, context_size)
         self._context = self._new_context(load, context_size)
         self._memory = self._lib.llama_get_memory(self._context)
         template = self._lib.llama_model_chat_template(self._model, None)
@@ -76,9 +82,9 @@ class LlamaModel:
 
     def _silence(self) -> None:
         """Keep warnings and errors of the library for our log; drop its chatter."""
-        lines = self._lib.llama_log_callback(_log_line)
-        self._log_callback = lines  # C keeps the pointer
-        self._lib.llama_log_set(lines, None)
+        if not _KEPT_FOR_C:
+            _KEPT_FOR_C.append(self._lib.llama_log_callback(_log_line))
+            self._lib.llama_log_set(_KEPT_FOR_C[0], None)
 
     def _load_model(self, load: Load, on_progress: Callable[[float], None]) -> Any:
         def progressed(fraction: float, _user_data: Any) -> bool:
@@ -97,6 +103,19 @@ class LlamaModel:
             )
         return model
 
+    def _check_memory(self, slots: int, context_size: int) -> None:
+        """Refuse a cache that does not fit: the system would hand it out, then kill somebody for it."""
+        lib, model = self._lib, self._model
+        head_size = lib.llama_model_n_embd(model) // max(1, lib.llama_model_n_head(model))
+        bytes_per_token = 2 * lib.llama_model_n_layer(model) * lib.llama_model_n_head_kv(model) * head_size * _F16_BYTES
+        needed = bytes_per_token * context_size * slots
+        available = psutil.virtual_memory().available
+        if needed > available or context_size * slots > _MAX_TOTAL_CONTEXT:
+            raise ModelLoadFailed(
+                f"{slots} slots of {context_size} tokens need {needed >> 20} MiB of memory, and {available >> 20} MiB "
+                "are free. Start the node with a smaller --context-size."
+            )
+
     def _new_context(self, load: Load, context_size: int) -> Any:
         parameters = self._lib.llama_context_default_params()
         parameters.n_ctx = context_size * load.slots
@@ -110,7 +129,7 @@ class LlamaModel:
         context = self._lib.llama_init_from_model(self._model, parameters)
         if not context:
             raise ModelLoadFailed(
-                f"There is not enough memory for {load.slots} slots of {context_size} tokens. "
+                f"llama.cpp cannot make {load.slots} slots of {context_size} tokens. "
                 "Start the node with a smaller --context-size."
             )
         return context

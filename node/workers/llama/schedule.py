@@ -246,11 +246,12 @@ class Schedule:
 
     def plan(self) -> Step | None:
         """What to compute now; None when no slot is occupied."""
-        generating = [slot for slot in self._slots if slot.sequence is not None and slot.sequence.next_token is not None]
-        chunks = [self._next_token_chunk(slot) for slot in generating]
-        room = STEP_TOKENS - len(chunks)
-        if generating:
-            room = min(room, SHARED_PROMPT_TOKENS)
+        chunks = [
+            Chunk(slot.index, np.array([slot.sequence.next_token], np.int32), slot.filled, True)
+            for slot in self._slots
+            if slot.sequence is not None and slot.sequence.next_token is not None
+        ]
+        room = min(STEP_TOKENS - len(chunks), SHARED_PROMPT_TOKENS) if chunks else STEP_TOKENS
         for slot in self._slots:
             sequence = slot.sequence
             if room <= 0 or sequence is None or sequence.next_token is not None:
@@ -260,12 +261,6 @@ class Schedule:
             chunks.append(Chunk(slot.index, prompt[slot.filled : end], slot.filled, end == len(prompt)))
             room -= end - slot.filled
         return Step(tuple(chunks)) if chunks else None
-
-    def _next_token_chunk(self, slot: _Slot) -> Chunk:
-        sequence = slot.sequence
-        assert sequence is not None
-        assert sequence.next_token is not None
-        return Chunk(slot.index, np.array([sequence.next_token], np.int32), slot.filled, True)
 
     def advance(self, step: Step, tokens: dict[int, int], now: float) -> EventList:
         """The step is computed; ``tokens`` has the sampled id of each slot whose chunk wanted one."""

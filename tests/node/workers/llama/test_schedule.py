@@ -72,7 +72,8 @@ class Run:
             assert sum(len(chunk.ids) for chunk in step.chunks) <= STEP_TOKENS
             assert len({chunk.slot for chunk in step.chunks}) == len(step.chunks)
             self.steps.append(step)
-            self.note(self.schedule.advance(step, dict.fromkeys((c.slot for c in step.chunks if c.wants_token), draw), self.now))
+            tokens = dict.fromkeys((chunk.slot for chunk in step.chunks if chunk.wants_token), draw)
+            self.note(self.schedule.advance(step, tokens, self.now))
         return step
 
     def run(self, draw: int = ord("x")) -> None:

@@ -1,0 +1,119 @@
+"""The models folder on a real disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from localai.mesh.errors import ModelLoadFailed, SetupError
+from localai.node import models_folder
+from localai.node.catalog import FolderListing
+from localai.node.model_config import ModelConfig
+from localai.node.models_folder import check_model_file, create_models_folder, list_models_folder, read_catalog
+
+
+def test_the_folder_is_made_private_to_user_and_group(tmp_path: Path) -> None:
+    path = create_models_folder(tmp_path / "a" / "b")
+    assert path.is_absolute()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o750 & ~_umask()
+    assert create_models_folder(path) == path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/far/below"])
+def test_a_file_in_the_way(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"is not a folder\. Correct it, or give another one with --models-path\.$"):
+        create_models_folder(tmp_path / place)
+
+
+def test_a_folder_that_cannot_be_made() -> None:
+    with pytest.raises(SetupError, match="cannot be created: "):
+        create_models_folder(Path("/proc/none/models"))
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from localai.node.models_folder import create_models_folder\n"
+        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "create_models_folder(Path(sys.argv[1]))\n"
+    )
+    tmp_path.chmod(0o555)
+    place = "/" if os.getuid() == 0 else str(tmp_path)  # a stranger cannot even reach our temporary folder
+    done = subprocess.run([sys.executable, "-c", code, place], capture_output=True, text=True, check=False)
+    assert "SetupError" in done.stderr
+    assert "cannot be written to. Correct it, or give another one with --models-path." in done.stderr
+
+
+def test_the_listing(tmp_path: Path) -> None:
+    (tmp_path / "b.gguf").write_bytes(b"12345")
+    (tmp_path / "a.yaml").write_text("name: a\n", encoding="utf-8")
+    (tmp_path / "c.YML").write_bytes(b"\xef\xbb\xbfname: c\n")
+    (tmp_path / "old.yaml.bak").write_text("name: old\n", encoding="utf-8")
+    (tmp_path / ".hidden.yaml").write_text("name: hidden\n", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "pipe").touch()
+    (tmp_path / "dangling.gguf").symlink_to("nowhere")
+    (tmp_path / "linked.gguf").symlink_to("b.gguf")
+    os.mkfifo(tmp_path / "fifo.gguf")
+    assert list_models_folder(tmp_path) == FolderListing(
+        {"b.gguf": 5, "a.yaml": 8, "c.YML": 11, "old.yaml.bak": 10, "pipe": 0, "linked.gguf": 5},
+        {"a.yaml": "name: a\n", "c.YML": "name: c\n"},
+    )
+    assert [config.name for config in read_catalog(tmp_path).models] == ["a", "b", "c", "linked"]
+
+
+def test_a_definition_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
+    (tmp_path / "large.yaml").write_bytes(b"#" * ((1 << 20) + 1))
+    (tmp_path / "good.yaml").write_text("name: good", encoding="utf-8")
+    listing = list_models_folder(tmp_path)
+    assert list(listing.definitions) == ["good.yaml"]
+    assert sorted(problem.message for problem in listing.problems) == [
+        "large.yaml is larger than 1 MiB and was not read.",
+        "latin.yaml is not UTF-8 text and was not read. Save it as UTF-8.",
+    ]
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="cannot be read: no such file or directory"):
+        list_models_folder(tmp_path / "none")
+
+
+def test_a_crowd_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models_folder, "MAX_ENTRIES", 3)
+    for name in "abc":
+        (tmp_path / name).touch()
+    assert len(list_models_folder(tmp_path).files) == 3
+    (tmp_path / "d").touch()
+    with pytest.raises(SetupError, match="holds more than 3 entries"):
+        list_models_folder(tmp_path)
+
+
+def test_a_model_file_is_checked_before_use(tmp_path: Path, tiny_model: Path) -> None:
+    config = ModelConfig("tiny", "sub/tiny.gguf")
+    with pytest.raises(ModelLoadFailed, match=r"'sub/tiny\.gguf' of model 'tiny' is missing\. Put it into") as missing:
+        check_model_file(tmp_path, config)
+    assert missing.value.code == "model_file_missing"
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "tiny.gguf").write_bytes(tiny_model.read_bytes())
+    assert check_model_file(tmp_path, config) == tmp_path / "sub" / "tiny.gguf"
+    (tmp_path / "sub" / "tiny.gguf").write_text("<html>", encoding="utf-8")
+    with pytest.raises(ModelLoadFailed, match="a web page"):
+        check_model_file(tmp_path, config)
+
+
+def test_a_model_file_that_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadFailed, match="cannot be read: is a directory"):
+        check_model_file(tmp_path.parent, ModelConfig("m", tmp_path.name))
