@@ -132,9 +132,10 @@ def _unknown_flag(flag: str, by_name: dict[str, Option]) -> str:
 
 def _check_positionals(command: Command, positionals: tuple[str, ...]) -> None:
     argument = command.argument
-    if argument is None or not (argument.repeated or len(positionals) <= 1):
-        if extra := positionals[0 if argument is None else 1 :]:
-            raise UsageError(f'unexpected argument "{extra[0]}"')
+    most = 0 if argument is None else len(positionals) if argument.repeated else 1
+    if extra := positionals[most:]:
+        raise UsageError(f'unexpected argument "{extra[0]}"')
+    if argument is None:
         return
     if argument.required and not positionals:
         raise UsageError(f"{command.name} needs {_wanted(argument)}")

@@ -40,7 +40,12 @@ Array: TypeAlias = npt.NDArray[np.float32]
 
 
 def write_tiny_gguf(
-    path: Path, *, seed: int = 0, end_bias: float = 0.0, layers: int = _LAYERS, chat_template: str | None = CHAT_TEMPLATE
+    path: Path,
+    *,
+    seed: int = 0,
+    end_bias: float = 0.0,
+    layers: int = _LAYERS,
+    chat_template: str | None = CHAT_TEMPLATE,
 ) -> Path:
     """Write the model to ``path``, about 0.5 MB; the same arguments give the same bytes. The path comes back.
 
@@ -107,7 +112,8 @@ def _tensors(random: np.random.Generator, end_bias: float, layers: int) -> list[
     """Every weight by name, rows are outputs."""
 
     def matrix(rows: int, columns: int) -> Array:
-        return (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        weights: Array = (random.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        return weights
 
     def into_stream(columns: int) -> Array:
         weights = matrix(_WIDTH, columns)

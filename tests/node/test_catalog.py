@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localai.mesh.errors import InvalidRequest, LocalAIError, ModelLoadFailed
+from localai.mesh.errors import InvalidRequest, ModelLoadFailed
 from localai.node.catalog import Catalog, FolderListing, catalog_from_listing
 from localai.node.model_config import ModelConfig, Problem
 
@@ -29,9 +31,17 @@ def test_definitions_and_bare_files_sorted_by_name() -> None:
 
 def test_what_is_no_model_of_its_own() -> None:
     catalog = _catalog(
-        ".hidden.gguf", ".gguf", "big-00001-of-00002.gguf", "big-00002-of-00002.gguf", "mmproj-f16.gguf", "x-mmproj.gguf",
-        "proj.gguf", "A.GGUF", "half.gguf.partial", a="{name: a, mmproj: proj.gguf}",
-    )  # fmt: skip
+        ".hidden.gguf",
+        ".gguf",
+        "big-00001-of-00002.gguf",
+        "big-00002-of-00002.gguf",
+        "mmproj-f16.gguf",
+        "x-mmproj.gguf",
+        "proj.gguf",
+        "A.GGUF",
+        "half.gguf.partial",
+        a="{name: a, mmproj: proj.gguf}",
+    )
     assert _names(catalog) == ["A", "a", "big-00001-of-00002"]
 
 
@@ -61,7 +71,7 @@ def test_an_unknown_name_is_answered_with_the_next_step() -> None:
 
 def test_a_broken_definition_says_so_when_asked_for() -> None:
     catalog = _catalog(m="{name: mouse, threads: many}", n="{name: other, threads: many}")
-    with pytest.raises(ModelLoadFailed, match="definition of model 'mouse' is broken: m.yaml needs a whole") as caught:
+    with pytest.raises(ModelLoadFailed, match=r"definition of model 'mouse' is broken: m\.yaml needs") as caught:
         catalog.resolve("mouse")
     assert caught.value.code == "invalid_definition"
     with pytest.raises(ModelLoadFailed, match=r"n\.yaml"):
@@ -111,7 +121,5 @@ def test_any_folder_gives_unique_sorted_models_that_resolve(
     assert all(catalog.resolve(config.name) is config for config in catalog.models)
     backwards = FolderListing(dict(reversed(files.items())), dict(reversed(definitions.items())))
     assert catalog_from_listing(backwards) == catalog
-    try:
-        catalog.resolve(name)
-    except LocalAIError as error:
-        assert error.param == "model"
+    with contextlib.suppress(InvalidRequest, ModelLoadFailed):
+        assert name in ("", catalog.resolve(name).name, catalog.resolve(name).model_file)

@@ -167,7 +167,7 @@ _CONFIGS = st.builds(
     threads=st.none() | st.integers(1, 64),
     slots=st.none() | st.integers(1, MAX_SLOTS),
     sha256=st.none() | st.just(HASH),
-    description=st.text(st.characters(codec="utf-8", exclude_categories=("C",)), max_size=60),
+    description=st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=60),
     companion_files=st.sampled_from([(), ("p.bin",), ("p.bin", "q/r.bin")]),
     source=st.just("x.yaml"),
 )

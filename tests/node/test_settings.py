@@ -55,7 +55,7 @@ def test_settings_show_no_key_and_do_not_change() -> None:
 @pytest.mark.parametrize("key", ["models_path", "data_path"])
 def test_a_directory_cannot_be_switched_off(key: str) -> None:
     with pytest.raises(UsageError, match=f"--{key.replace('_', '-')} must name a directory"):
-        settings(**{key: ""})
+        settings((), **{key: ""})
 
 
 @pytest.mark.parametrize(
