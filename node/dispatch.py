@@ -80,6 +80,10 @@ class Dispatch:
         self._catalog = catalog
         self._phase = Phase.READY
 
+    def default_model(self) -> str:
+        """The name that a request without one means: the first in the catalogue; empty when there is none."""
+        return next((config.name for config in self._catalog.models), "")
+
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model with the state of its worker, in the catalogue's order."""
         return tuple(

@@ -7,6 +7,7 @@ Token events go straight from the worker's frames to the request's queue; the ma
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -164,7 +165,9 @@ class ModelSupervisor:
     def _execute(self, command: life.Command) -> None:
         match command:
             case life.Spawn():
-                self._reader = self._loop.create_task(self._run_worker(command.incarnation))
+                # A context of its own: the worker outlives the request that happened to start it, and so do its logs.
+                reading = self._run_worker(command.incarnation)
+                self._reader = self._loop.create_task(reading, context=contextvars.Context())
             case life.SendLoad():
                 self._send(self._load)
             case life.Admit():

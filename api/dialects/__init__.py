@@ -1,0 +1,1 @@
+"""API families: parse a body into a canonical request, render canonical events."""

@@ -1,0 +1,126 @@
+"""What chat and text completions share: reading sampling fields, refusing what nothing here can do (pure)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from localai.api.schemas.openai_requests import GenerationBody
+from localai.api.schemas.openai_responses import PromptTokensDetails, Reason, UsageBody
+from localai.mesh.errors import InvalidRequest, Unsupported
+from localai.node.inference import MAX_CHOICES, MAX_STOP_STRINGS, FinishReason, Sampling, Usage
+
+SYSTEM_FINGERPRINT = "fp_localai_mesh"
+MAX_STOP_CHARS = 1000
+_RANDOM_SEED = -1
+_SEEDS = 2**32
+_REASONS: dict[FinishReason, Reason] = {"stop": "stop", "stop_string": "stop", "length": "length"}
+
+Range = tuple[float, float]
+RANGES: dict[str, Range] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "top_k": (-1, 2**31 - 1),
+    "repeat_penalty": (0.01, 10),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "n": (1, MAX_CHOICES),
+}
+"""Least and greatest value of each number, inclusive."""
+
+
+def check_ranges(body: GenerationBody) -> None:
+    """Make sure that every number is in its range.
+
+    Raises:
+        InvalidRequest: one is not; ``param`` names it.
+    """
+    for name, (least, greatest) in RANGES.items():
+        value = getattr(body, name)
+        if value is not None and not least <= value <= greatest:
+            raise InvalidRequest(f"'{name}' must be between {least} and {greatest}, not {value}.", param=name)
+
+
+def read_sampling(body: GenerationBody) -> Sampling:
+    """How to draw tokens; what the body does not say has the defaults of :class:`Sampling`."""
+    check_ranges(body)
+    default = Sampling()
+    return Sampling(
+        temperature=_or(body.temperature, default.temperature),
+        top_p=_or(body.top_p, default.top_p),
+        top_k=max(0, int(_or(body.top_k, default.top_k))),
+        min_p=_or(body.min_p, default.min_p),
+        repeat_penalty=_or(body.repeat_penalty, default.repeat_penalty),
+        frequency_penalty=_or(body.frequency_penalty, default.frequency_penalty),
+        presence_penalty=_or(body.presence_penalty, default.presence_penalty),
+        seed=None if body.seed is None or body.seed == _RANDOM_SEED else body.seed % _SEEDS,
+    )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def read_max_tokens(value: int | None, name: str) -> int | None:
+    """The token limit; 0 and -1 mean none, as LocalAI and llama.cpp have it.
+
+    Raises:
+        InvalidRequest: another negative number.
+    """
+    if value is None or value in (0, -1):
+        return None
+    if value < 0:
+        raise InvalidRequest(f"'{name}' must be at least 1, not {value}.", param=name)
+    return value
+
+
+def read_stop(value: str | list[str] | None) -> tuple[str, ...]:
+    """The stop strings, without empty ones.
+
+    Raises:
+        InvalidRequest: too many, or one too long.
+    """
+    stops = tuple(text for text in ([value] if isinstance(value, str) else value or []) if text)
+    if len(stops) > MAX_STOP_STRINGS:
+        raise InvalidRequest(f"'stop' has {len(stops)} strings; at most {MAX_STOP_STRINGS} are allowed.", param="stop")
+    if any(len(text) > MAX_STOP_CHARS for text in stops):
+        raise InvalidRequest(f"A string in 'stop' is longer than {MAX_STOP_CHARS} characters.", param="stop")
+    return stops
+
+
+def refuse(fields: Mapping[str, Any]) -> None:
+    """Refuse fields whose function is not built yet, rather than ignore them. None, false and empty ask for nothing.
+
+    Raises:
+        Unsupported: one asks for something.
+    """
+    for name, value in fields.items():
+        if value is not None and value is not False and value not in ("", "auto", "none", [], {}):
+            raise Unsupported(
+                f"'{name}' is not supported by this version yet. Send the request without it.",
+                code="unsupported_field",
+                param=name,
+            )
+
+
+def refuse_response_format(value: Any) -> None:
+    """Refuse every format but plain text.
+
+    Raises:
+        Unsupported: it asks for JSON.
+    """
+    if value not in (None, "text") and not (isinstance(value, dict) and value.get("type") == "text"):
+        refuse({"response_format": value})
+
+
+def render_usage(usage: Usage) -> UsageBody:
+    """Token counts in OpenAI's form."""
+    total = usage.prompt_tokens + usage.completion_tokens
+    details = PromptTokensDetails(usage.cached_tokens)
+    return UsageBody(usage.prompt_tokens, usage.completion_tokens, total, details)
+
+
+def render_reason(reason: FinishReason) -> Reason:
+    """A finish reason in OpenAI's words."""
+    return _REASONS[reason]

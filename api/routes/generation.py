@@ -1,0 +1,74 @@
+"""``POST`` chat and text completions (shell)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+
+from aiohttp import web
+
+from localai.api.bodies import decode_body
+from localai.api.dialects.answer import AnswerHead, Renderer
+from localai.api.dialects.chat import ChatRenderer, parse_chat
+from localai.api.dialects.completions import CompletionRenderer, echoed_texts, parse_completion
+from localai.api.dialects.exchange import Exchange
+from localai.api.routes.paths import add_route
+from localai.api.responses import json_response
+from localai.api.schemas.openai_requests import ChatBody, CompletionBody, GenerationBody
+from localai.api.middleware import DISPATCHED
+from localai.api.state import DISPATCH
+from localai.api.streaming import stream_answer, whole_answer
+from localai.node.inference import RequestId
+
+CHAT_PATHS = ("/v1/chat/completions", "/chat/completions", "/v1/engines/{model}/chat/completions")
+COMPLETION_PATHS = ("/v1/completions", "/completions", "/v1/engines/{model}/completions")
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """Register the paths of this file."""
+    for path in CHAT_PATHS:
+        add_route(router, "POST", path, chat)
+    for path in COMPLETION_PATHS:
+        add_route(router, "POST", path, complete)
+
+
+async def chat(http: web.Request) -> web.StreamResponse:
+    """Answer a conversation."""
+    body = decode_body(await http.read(), ChatBody)
+    model = _model(http, body)
+    answer_id = f"chatcmpl-{uuid.uuid4().hex}"
+    exchange = Exchange((parse_chat(body, RequestId(answer_id), model),))
+    return await _answer(http, body, exchange, ChatRenderer(_head(body, exchange, answer_id)))
+
+
+async def complete(http: web.Request) -> web.StreamResponse:
+    """Continue one or more texts."""
+    body = decode_body(await http.read(), CompletionBody)
+    model = _model(http, body)
+    answer_id = f"cmpl-{uuid.uuid4().hex}"
+    exchange = Exchange(parse_completion(body, RequestId(answer_id), model))
+    head = _head(body, exchange, answer_id)
+    return await _answer(http, body, exchange, CompletionRenderer(head, echoed_texts(body, exchange.requests)))
+
+
+def _model(http: web.Request, body: GenerationBody) -> str:
+    """The model a request names: body, path, query; else the first one there is."""
+    named = body.model or http.match_info.get("model", "") or http.query.get("model", "")
+    return named or http.app[DISPATCH].default_model()
+
+
+def _head(body: GenerationBody, exchange: Exchange, answer_id: str) -> AnswerHead:
+    first = exchange.requests[0]
+    include_usage = body.stream_options is not None and body.stream_options.include_usage
+    choices = first.choices * len(exchange.requests)
+    return AnswerHead(answer_id, int(time.time()), first.model, choices, include_usage)
+
+
+async def _answer(
+    http: web.Request, body: GenerationBody, exchange: Exchange, renderer: Renderer
+) -> web.StreamResponse:
+    dispatch = http.app[DISPATCH]
+    http[DISPATCHED] = True
+    if body.stream:
+        return await stream_answer(http, dispatch, exchange, renderer)
+    return json_response(await whole_answer(dispatch, exchange, renderer))

@@ -1,0 +1,1 @@
+"""What travels as JSON, as the vendors publish it."""

@@ -1,0 +1,140 @@
+"""From a dispatched request to the socket (shell).
+
+Nothing is sent before the dialect has something to show, so that a failure until then becomes a proper status. Then
+everything that is ready goes out in one write; a comment fills long silences. A client that leaves cancels the
+handler, which closes the event stream, which tells the worker to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from localai.api.dialects.answer import Renderer
+from localai.api.dialects.exchange import Exchange, join_deltas
+from localai.api.sse import KEEP_ALIVE, encode_event
+from localai.node.dispatch import Dispatch
+from localai.node.inference import Failed, error_from_failed
+from localai.node.output_parser import AnswerEvent
+
+_LOG = structlog.get_logger()
+
+SILENCE_S = 15.0
+"""Longest time without a byte once the answer has begun."""
+WRITE_TIMEOUT_S = 30.0
+"""A client that takes no byte for so long has stopped reading."""
+HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+async def answer_events(dispatch: Dispatch, exchange: Exchange) -> AsyncGenerator[list[AnswerEvent], None]:
+    """The exchange's answer, all that is ready at a time, ending with exactly one terminal event."""
+    for request in exchange.requests:
+        async with aclosing(dispatch.generate_batches(request)) as batches:
+            async for batch in batches:
+                if answers := exchange.feed(batch):
+                    yield answers
+        if exchange.closed:
+            return
+        if answers := exchange.next_request():
+            yield answers
+
+
+async def whole_answer(dispatch: Dispatch, exchange: Exchange, renderer: Renderer) -> msgspec.Struct:
+    """The body of a non-streamed answer: the same events, folded.
+
+    Raises:
+        LocalAIError: the answer failed.
+    """
+    answers: list[AnswerEvent] = []
+    async with aclosing(answer_events(dispatch, exchange)) as batches:
+        async for batch in batches:
+            answers += batch
+    return renderer.whole(answers)
+
+
+async def stream_answer(
+    http: web.Request, dispatch: Dispatch, exchange: Exchange, renderer: Renderer
+) -> web.StreamResponse:
+    """Send the answer as server-sent events.
+
+    Raises:
+        LocalAIError: it failed before anything was sent.
+    """
+    stream = EventStream(http)
+    try:
+        async with aclosing(answer_events(dispatch, exchange)) as batches:
+            async for batch in batches:
+                if data := _render(batch, renderer, begun=stream.begun):
+                    await stream.write(data)
+        await stream.end()
+    except ConnectionError:
+        pass  # the client left; closing the batches has told the worker
+    except TimeoutError:
+        _LOG.warning("client_stopped_reading", timeout_s=WRITE_TIMEOUT_S)
+        if http.transport is not None:
+            http.transport.abort()
+    finally:
+        stream.close()
+    return stream.response
+
+
+def _render(batch: list[AnswerEvent], renderer: Renderer, *, begun: bool) -> bytes:
+    data = b""
+    for answer in join_deltas(batch):
+        if isinstance(answer, Failed) and not begun and not data:
+            raise error_from_failed(answer)
+        data += b"".join(encode_event(event) for event in renderer.stream(answer))
+    return data
+
+
+class EventStream:
+    """A response of server-sent events that begins with its first bytes and is never silent for long after them."""
+
+    def __init__(self, http: web.Request) -> None:
+        self.response = web.StreamResponse(headers=HEADERS)
+        self._http = http
+        self._loop = asyncio.get_running_loop()
+        self._last_write = 0.0
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """True once the status has been sent."""
+        return self.response.prepared
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, after the headers if they are the first.
+
+        Raises:
+            ConnectionError: the client has left.
+            TimeoutError: the client takes nothing.
+        """
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            if not self.begun:
+                await self.response.prepare(self._http)
+                self._keeper = asyncio.create_task(self._keep_alive())
+            self._last_write = self._loop.time()
+            await self.response.write(data)
+
+    async def end(self) -> None:
+        """Send the end of the body."""
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await self.response.write_eof()
+
+    def close(self) -> None:
+        """Stop keeping the connection alive."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+
+    async def _keep_alive(self) -> None:
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(max(0.0, self._last_write + SILENCE_S - self._loop.time()))
+                if self._loop.time() - self._last_write >= SILENCE_S:
+                    self._last_write = self._loop.time()
+                    await self.response.write(KEEP_ALIVE)
