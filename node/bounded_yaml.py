@@ -8,7 +8,7 @@ number, and dates are text. Anchors, aliases and merge keys work within the limi
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -27,7 +27,7 @@ _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # typed Any:
 class _CoreLoader(_Loader):  # type: ignore[misc]  # the base class is chosen at run time
     """Safe loader whose untyped values follow the 1.2 core schema."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # PyYAML's own protocol
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # PyYAML's own protocol
 
 
 for _tag, _pattern, _first in (

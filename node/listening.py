@@ -10,7 +10,6 @@ from typing import Any
 from localai.mesh.errors import SetupError
 from localai.node.option_values import Address
 
-
 BACKLOG = 128
 
 

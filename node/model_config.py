@@ -261,7 +261,8 @@ def _kind(value: object) -> str:
         return "true or false"
     if isinstance(value, (int, float)):
         return "a number"
-    return {list: "a list", dict: "a mapping", str: "text"}.get(type(value), type(value).__name__)
+    names: dict[type, str] = {list: "a list", dict: "a mapping", str: "text"}
+    return names.get(type(value), type(value).__name__)
 
 
 def _warnings(fields: _Mapping, where: str) -> list[str]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -164,11 +166,12 @@ def welcome(settings: Settings, catalog: Catalog, port: int) -> str:
     if not catalog.models:
         return f"localai is ready on {url} without a model. Put a .gguf file into {settings.models_path} and restart."
     key = ' -H "Authorization: Bearer $LOCALAI_API_KEY"' if settings.api_keys else ""
-    body = f'{{"model": "{catalog.models[0].name}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    message = {"model": catalog.models[0].name, "messages": [{"role": "user", "content": "Hello!"}]}
+    body = json.dumps(message, ensure_ascii=False)
     return (
         f"\nlocalai is ready: {url}\n\n"
         f"  curl {url}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n"
-        f"    -d '{body}'\n"
+        f"    -d {shlex.quote(body)}\n"
     )
 
 

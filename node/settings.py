@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 LogLevel: TypeAlias = Literal["error", "warn", "info", "debug", "trace"]
 LogFormat: TypeAlias = Literal["default", "text", "json"]
 
-BYTES_PER_MB = 1 << 20
-"""What one MB of ``--upload-limit`` means, as in LocalAI."""
+BYTES_PER_MB = 1_000_000
+"""What one MB of ``--upload-limit`` means, as in LocalAI: 15 is 15,000,000 bytes."""
 
 T = TypeVar("T")
 

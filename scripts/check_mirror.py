@@ -16,7 +16,6 @@ EXCEPTIONS: dict[str, str] = {
     "api/schemas/openai_requests.py": "shapes without behaviour, checked through the dialects",
     "api/schemas/system.py": "shapes without behaviour, checked through the routes",
     "api/schemas/errors.py": "shapes without behaviour, checked through api/errors.py",
-    "node/gallery/progress.py": "",
     "node/testing/fake_worker.py": "held to the conformance suite in tests/node/testing/test_check_worker.py",
 }
 
@@ -35,8 +34,11 @@ def main() -> int:
                 problems.append(f"{source} has no {test.relative_to(ROOT)}")
             if test.exists() and excepted:
                 problems.append(f"{source} has a test now: take it off the exceptions")
-    problems += [f"{source} does not exist any more: take it off the exceptions" for source in EXCEPTIONS
-                 if not (ROOT / source).exists()]
+    problems += [
+        f"{source} does not exist any more: take it off the exceptions"
+        for source in EXCEPTIONS
+        if not (ROOT / source).exists()
+    ]
     print("\n".join(problems), end="\n" if problems else "")
     return bool(problems)
 

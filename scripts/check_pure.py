@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
         settings.write_text(_replaced(text, pure))
         return 0
     for name in sorted(set(pure) ^ set(listed)):
-        print(f"{name}: {'calls itself pure but is not in' if name in pure else 'is not pure any more but in'} the list")
+        print(
+            f"{name}: {'calls itself pure but is not in' if name in pure else 'is not pure any more but in'} the list"
+        )
     print("Run scripts/fix to bring the contract in pyproject.toml up to date.")
     return 1
 

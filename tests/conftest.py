@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from localai.node.testing.models import cached_model
 from localai.node.testing.tiny_gguf import write_tiny_gguf
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -17,6 +19,14 @@ if TYPE_CHECKING:
 def anyio_backend() -> str:
     """Our event loop is asyncio; trio belongs to the mesh process."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """No test inherits the log set-up of another one."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")

@@ -99,11 +99,12 @@ def test_models(client: openai.OpenAI) -> None:
 async def test_64_streams_at_once_each_end_once(node: NodeProcess) -> None:
     async with openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key="x", max_retries=0, timeout=120) as client:
 
-        async def one(number: int) -> tuple[int, list[str]]:
+        async def one(number: int) -> tuple[int, list[object]]:
             stream = await client.completions.create(
                 model="tiny", prompt=f"stream {number}", max_tokens=50, stream=True, extra_body={"ignore_eos": True}
             )
-            pieces, ends = 0, []
+            ends: list[object] = []
+            pieces = 0
             async for chunk in stream:
                 pieces += len(chunk.choices[0].text)
                 if chunk.choices[0].finish_reason:
@@ -134,10 +135,11 @@ def tokens_then_kill(node: NodeProcess, client: openai.OpenAI) -> openai.APIErro
     stream = client.completions.create(
         model="tiny", prompt="killed", stream=True, extra_body={"ignore_eos": True}, max_tokens=3900
     )
+    next(iter(stream))
+    for pid in node.workers():
+        os.kill(pid, signal.SIGKILL)
     with pytest.raises(openai.APIError) as caught:
-        for _ in stream:
-            for pid in node.workers():
-                os.kill(pid, signal.SIGKILL)
+        list(stream)
     return caught.value
 
 

@@ -22,7 +22,7 @@ def test_defaults() -> None:
     assert settings() == Settings(
         address=Address("127.0.0.1", 8080), models_path=Path("/base/models"), data_path=Path("/base/data")
     )
-    assert settings().upload_limit_bytes == 15 * 1024 * 1024
+    assert settings().upload_limit_bytes == 15_000_000
 
 
 def test_everything_given() -> None:

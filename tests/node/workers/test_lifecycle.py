@@ -67,6 +67,9 @@ class Story:
     def state(self) -> State:
         return self.machine.statistics().state
 
+    def expect(self, state: State) -> None:
+        assert self.state is state
+
     def to_ready(self, incarnation: int = 1) -> None:
         self(Spawned(incarnation))
         self(HelloReceived(incarnation))
@@ -154,15 +157,15 @@ def test_a_second_crash_waits_and_a_third_opens_the_breaker() -> None:
     story(RequestArrived(A))
     assert story(Ended(1, "x")) == [Spawn(2)]
     assert story(Ended(2, "x")) == []
-    assert story.state is State.BACKOFF
+    story.expect(State.BACKOFF)
     assert story.wake() == [Spawn(3)]
     assert isinstance(rejections(story(Ended(3, "x")))[A], ModelLoadFailed)
-    assert story.state is State.BROKEN
+    story.expect(State.BROKEN)
     refusal = rejections(story(RequestArrived(B), after_s=4.0))[B]
     assert isinstance(refusal, Unavailable)
     assert refusal.retry_after_s == pytest.approx(6.0)
     assert story.wake() == []
-    assert story.state is State.IDLE
+    story.expect(State.IDLE)
     assert story(RequestArrived(C)) == [Report(C, LOADING), Spawn(4)]
 
 
@@ -186,11 +189,11 @@ def test_a_model_that_cannot_be_loaded_fails_its_requests_and_rests_longer_each_
         assert commands[-1] == Terminate(attempt)
         assert isinstance(rejections(story(RequestArrived(B)))[B], Unavailable), "while it is going"
         assert story(Ended(attempt, "exit code 1")) == []
-        assert story.state is State.BROKEN
+        story.expect(State.BROKEN)
         assert "Not a model." in rejections(story(RequestArrived(B)))[B].message
         assert story.machine.next_wakeup() == pytest.approx(story.now + cooldown_s)
         story.wake()
-        assert story.state is State.IDLE
+        story.expect(State.IDLE)
 
 
 def test_a_good_load_makes_the_breaker_forget() -> None:
@@ -259,9 +262,9 @@ def test_unload_without_anything_to_unload() -> None:
     story(RequestArrived(A))
     story(Ended(1, "x"))
     story(Ended(2, "x"))
-    assert story.state is State.BACKOFF
+    story.expect(State.BACKOFF)
     assert rejections(story(UnloadRequested())).keys() == {A}
-    assert story.state is State.IDLE
+    story.expect(State.IDLE)
 
 
 def test_a_worker_that_does_not_exit_is_killed() -> None:
@@ -271,7 +274,7 @@ def test_a_worker_that_does_not_exit_is_killed() -> None:
     story(UnloadRequested())
     assert isinstance(story.wake()[0], Kill)
     assert story(Ended(1, "signal 9")) == []
-    assert story.state is State.IDLE
+    story.expect(State.IDLE)
 
 
 def test_a_process_that_appears_after_it_is_not_wanted_any_more_is_ended() -> None:
@@ -291,7 +294,7 @@ def test_shutdown_fails_everything_and_refuses_from_then_on() -> None:
     assert commands[-1] == Terminate(1)
     assert "shutting down" in rejections(story(RequestArrived(C)))[C].message
     assert story(Ended(1, "exit code 0")) == []
-    assert story.state is State.CLOSED
+    story.expect(State.CLOSED)
     assert "shutting down" in rejections(story(RequestArrived(C)))[C].message
     assert story.machine.next_wakeup() is None
 
@@ -304,11 +307,11 @@ def test_shutdown_while_stopping_or_without_a_process() -> None:
     story(RequestArrived(A))
     assert rejections(story(ShutdownRequested())).keys() == {A}
     story(Ended(1, "exit code 0"))
-    assert story.state is State.CLOSED
+    story.expect(State.CLOSED)
 
     story = Story()
     assert story(ShutdownRequested()) == []
-    assert story.state is State.CLOSED
+    story.expect(State.CLOSED)
     assert isinstance(story(Woke())[0], Ignored)
 
 
@@ -328,8 +331,8 @@ def test_events_out_of_place_are_ignored_with_a_reason() -> None:
         assert isinstance(story(event)[0], Ignored)
     story.to_ready()
     refused = LoadRejected(1, ModelLoadFailed("x"))
-    for event in (HelloReceived(1), HelloReceived(2), LoadProgressed(1, 5), LoadSucceeded(1, FACTS), refused):
-        assert isinstance(story(event)[0], Ignored)
+    for late in (HelloReceived(1), HelloReceived(2), LoadProgressed(1, 5), LoadSucceeded(1, FACTS), refused):
+        assert isinstance(story(late)[0], Ignored)
 
 
 def test_a_file_found_unusable_before_the_start_is_a_load_failure() -> None:
@@ -338,7 +341,7 @@ def test_a_file_found_unusable_before_the_start_is_a_load_failure() -> None:
     error = ModelLoadFailed("Missing.")
     assert rejections(story(LoadRejected(1, error))) == {A: error}
     assert story(Ended(1, "not started")) == []
-    assert story.state is State.BROKEN
+    story.expect(State.BROKEN)
 
 
 def test_the_story_tells_what_happened_without_heartbeats() -> None:

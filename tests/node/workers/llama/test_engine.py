@@ -35,7 +35,12 @@ class Run:
 
     def submit(self, name: str, text: str = "hello", **changes: object) -> None:
         request = GenerateRequest(
-            RequestId(name), "m", TextInput(text), Sampling(temperature=0), ignore_eos=True, **changes  # type: ignore[arg-type]  # real fields
+            RequestId(name),
+            "m",
+            TextInput(text),
+            Sampling(temperature=0),
+            ignore_eos=True,
+            **changes,  # type: ignore[arg-type]  # real fields
         )
         self._note(self.engine.submit(request, self.model.tokenize(text, add_special=True), ""))
 
@@ -94,7 +99,9 @@ def test_cancelling_frees_the_slot_for_the_next(model: LlamaModel) -> None:
     assert not is_terminal(run.last("r0"))
 
 
-def test_when_a_step_fails_everybody_is_told_and_work_goes_on(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_a_step_fails_everybody_is_told_and_work_goes_on(
+    model: LlamaModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run(model)
     run.submit("a")
     run.submit("b")
