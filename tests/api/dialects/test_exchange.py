@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localai.api.dialects.exchange import Exchange, join_deltas
+from localai.mesh.errors import Category
+from localai.node.inference import (
+    Failed,
+    Finished,
+    GenerateEvent,
+    GenerateRequest,
+    RequestId,
+    Started,
+    TextInput,
+    Timings,
+    Tokens,
+    Usage,
+)
+from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
+
+LOST = Failed(Category.UNAVAILABLE, "worker_lost", "It died.")
+
+
+def requests(count: int, choices: int = 1) -> tuple[GenerateRequest, ...]:
+    return tuple(GenerateRequest(RequestId(f"r{i}"), "m", TextInput("x"), choices=choices) for i in range(count))
+
+
+def whole(text: bytes, choices: int = 1) -> list[GenerateEvent]:
+    tokens: list[GenerateEvent] = [Tokens(choice, (1,), text) for choice in range(choices)]
+    return [Started("", 2), *tokens, Finished(("stop",) * choices, Usage(2, 3, 1), Timings(1, 1, 1))]
+
+
+def test_one_request_passes_through() -> None:
+    exchange = Exchange(requests(1))
+    out = exchange.feed(whole(b"hi"))
+    assert out == [
+        AnswerStarted(2),
+        TextDelta(0, "hi"),
+        ChoiceFinished(0, "stop"),
+        AnswerFinished(Usage(2, 3, 1), Timings(1, 1, 1)),
+    ]
+    assert exchange.closed
+
+
+def test_choices_of_later_prompts_follow_and_usage_adds_up() -> None:
+    exchange = Exchange(requests(2, choices=2))
+    first = exchange.feed(whole(b"a", 2))
+    assert not exchange.closed
+    assert not any(isinstance(answer, AnswerFinished) for answer in first)
+    assert exchange.next_request() == []
+    second = exchange.feed(whole(b"b", 2))
+    assert [answer.choice for answer in (*first, *second) if isinstance(answer, TextDelta)] == [0, 1, 2, 3]
+    assert second[-1] == AnswerFinished(Usage(4, 6, 2), Timings(2, 2, 2))
+
+
+def test_a_failure_ends_everything() -> None:
+    exchange = Exchange(requests(2))
+    assert exchange.feed([LOST]) == [LOST]
+    assert exchange.closed
+    assert exchange.feed(whole(b"late")) == []
+
+
+def test_a_stream_that_just_stops_is_a_failure() -> None:
+    exchange = Exchange(requests(2))
+    exchange.feed([Started("", 2)])
+    (failed,) = exchange.next_request()
+    assert isinstance(failed, Failed)
+    assert exchange.closed
+
+
+ANSWERS = st.lists(
+    st.one_of(
+        st.builds(TextDelta, st.integers(0, 2), st.text(min_size=1, max_size=3)),
+        st.just(ChoiceFinished(0, "stop")),
+        st.just(AnswerStarted(1)),
+    ),
+    max_size=12,
+)
+
+
+@given(ANSWERS)
+def test_joining_keeps_every_text_and_every_other_event(answers: list[AnswerEvent]) -> None:
+    joined = join_deltas(answers)
+    for choice in range(3):
+        before, after = (
+            "".join(a.text for a in side if isinstance(a, TextDelta) and a.choice == choice) for side in (answers, joined)
+        )
+        assert before == after
+    assert [a for a in answers if not isinstance(a, TextDelta)] == [a for a in joined if not isinstance(a, TextDelta)]
+    neighbours = zip(joined, joined[1:], strict=False)
+    assert not any(
+        isinstance(a, TextDelta) and isinstance(b, TextDelta) and a.choice == b.choice for a, b in neighbours
+    )

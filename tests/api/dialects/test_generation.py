@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from localai.api.dialects.generation import (
+    RANGES,
+    read_max_tokens,
+    read_sampling,
+    read_stop,
+    refuse,
+    refuse_response_format,
+    render_reason,
+    render_usage,
+)
+from localai.api.schemas.openai_requests import GenerationBody
+from localai.mesh.errors import InvalidRequest, Unsupported
+from localai.node.inference import Sampling, Usage
+
+
+def body(**fields: Any) -> GenerationBody:
+    return msgspec.convert(fields, GenerationBody)
+
+
+def test_what_is_not_said_has_the_defaults() -> None:
+    assert read_sampling(body()) == Sampling()
+
+
+def test_everything_that_is_said_is_taken() -> None:
+    sampling = read_sampling(
+        body(
+            temperature=0,
+            top_p=0,
+            top_k=-1,
+            min_p=0.5,
+            repeat_penalty=1.2,
+            frequency_penalty=-1,
+            presence_penalty=2,
+            seed=7,
+        )
+    )
+    assert sampling == Sampling(0, 0, 0, 0.5, 1.2, -1, 2, 7)
+
+
+@pytest.mark.parametrize(("seed", "taken"), [(None, None), (-1, None), (0, 0), (2**32 + 5, 5), (-2, 2**32 - 2)])
+def test_seeds_become_what_the_engine_takes(seed: int | None, taken: int | None) -> None:
+    assert read_sampling(body(seed=seed)).seed == taken
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_numbers_outside_their_range_are_named(name: str) -> None:
+    least, greatest = RANGES[name]
+    for value in (least, greatest):
+        read_sampling(body(**{name: value}))
+    for value in (least - 1, greatest + 1):
+        with pytest.raises(InvalidRequest, match=name) as caught:
+            read_sampling(body(**{name: value}))
+        assert caught.value.param == name
+
+
+@pytest.mark.parametrize(("value", "limit"), [(None, None), (0, None), (-1, None), (1, 1), (10**9, 10**9)])
+def test_token_limits(value: int | None, limit: int | None) -> None:
+    assert read_max_tokens(value, "max_tokens") == limit
+
+
+def test_a_negative_token_limit_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read_max_tokens(-2, "max_completion_tokens")
+    assert caught.value.param == "max_completion_tokens"
+
+
+def test_stop_strings() -> None:
+    assert read_stop(None) == ()
+    assert read_stop("") == ()
+    assert read_stop("a") == ("a",)
+    assert read_stop(["a", "", "b"]) == ("a", "b")
+    for bad in (["x"] * 17, "x" * 1001):
+        with pytest.raises(InvalidRequest) as caught:
+            read_stop(bad)
+        assert caught.value.param == "stop"
+
+
+@pytest.mark.parametrize("value", [None, False, "", "auto", "none", [], {}])
+def test_fields_that_ask_for_nothing_pass(value: Any) -> None:
+    refuse({"tools": value})
+
+
+@pytest.mark.parametrize("value", [True, 0, 1, "required", [1], {"a": 1}])
+def test_fields_that_ask_for_something_are_refused_by_name(value: Any) -> None:
+    with pytest.raises(Unsupported, match="'tools'") as caught:
+        refuse({"other": None, "tools": value})
+    assert caught.value.param == "tools"
+
+
+def test_only_plain_text_is_a_response_format() -> None:
+    for plain in (None, "text", {"type": "text"}):
+        refuse_response_format(plain)
+    for other in ({"type": "json_object"}, {"type": "json_schema"}, "json", {"x": 1}, 3):
+        with pytest.raises(Unsupported):
+            refuse_response_format(other)
+
+
+def test_usage_and_reasons_in_openais_words() -> None:
+    usage = msgspec.to_builtins(render_usage(Usage(3, 4, 2)))
+    assert usage == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
+    assert [render_reason(reason) for reason in ("stop", "stop_string", "length")] == ["stop", "stop", "length"]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from localai.api.bodies import decode_body
+from localai.api.schemas.openai_requests import ChatBody, CompletionBody
+from localai.mesh.errors import InvalidRequest
+
+
+def test_a_body_and_no_body() -> None:
+    assert decode_body(b'{"model": "m", "unknown": [1]}', ChatBody).model == "m"
+    assert decode_body(b"", ChatBody) == ChatBody()
+
+
+@pytest.mark.parametrize(
+    ("data", "param"),
+    [
+        (b'{"messages": 5}', "messages"),
+        (b'{"messages": [{"role": 7}]}', "messages[0].role"),
+        (b'{"messages": [{"role": "user", "content": 1}]}', "messages[0].content"),
+        (b'{"temperature": "hot"}', "temperature"),
+        (b'{"stream": "yes"}', "stream"),
+        (b'{"stop": {}}', "stop"),
+        (b'{"n": 1.5}', "n"),
+        (b'{"stream_options": {"include_usage": 1}}', "stream_options.include_usage"),
+        (b"[]", None),
+        (b"7", None),
+    ],
+)
+def test_a_wrong_type_names_its_place(data: bytes, param: str | None) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode_body(data, ChatBody)
+    assert caught.value.param == param
+    assert caught.value.code == "invalid_type"
+    assert caught.value.message.endswith(".")
+
+
+DEEP = b"[" * 10_000 + b"]" * 10_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"{]",
+        b"nonsense",
+        b'{"model": "\xff"}',
+        b'{"model": "a"} trailing',
+        b'{"messages": ' + DEEP + b"}",
+        b'{"unknown": ' + DEEP + b"}",
+        b'{"tools": ' + DEEP + b"}",
+    ],
+    ids=["open", "wrong", "word", "utf8", "trailing", "deep", "deep-unknown", "deep-any"],
+)
+def test_what_is_not_json_is_a_clear_error(data: bytes) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode_body(data, ChatBody)
+    assert len(caught.value.message) <= 320
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_give_a_body_or_our_error(data: bytes) -> None:
+    try:
+        body = decode_body(data, CompletionBody)
+    except InvalidRequest:
+        return
+    assert msgspec.json.decode(msgspec.json.encode(body), type=CompletionBody) == body

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from localai.api.errors import KEY_REQUIRED, STATUS, openai_body, render_error
+from localai.mesh.errors import (
+    Category,
+    InvalidRequest,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+    error_class,
+)
+
+
+@pytest.mark.parametrize("category", Category)
+def test_every_category_has_a_status_and_a_whole_body(category: Category) -> None:
+    error = error_class(category)("Sentence.", code="some_code", param="model", detail="secret")
+    rendered = render_error(error)
+    assert rendered.status == STATUS[category] >= 400
+    body = msgspec.to_builtins(rendered.body)
+    assert body["error"].keys() == {"code", "message", "type", "param"}
+    assert body["error"]["message"] == "Sentence."
+    assert body["error"]["type"]
+    assert "secret" not in repr(body)
+
+
+def test_a_refused_key_is_exactly_what_localai_documents() -> None:
+    rendered = render_error(Unauthenticated(KEY_REQUIRED))
+    assert rendered.status == 401
+    assert rendered.headers == {"WWW-Authenticate": "Bearer"}
+    error = msgspec.to_builtins(rendered.body)["error"]
+    assert (error["code"], error["message"], error["type"]) == (
+        401,
+        "An authentication key is required",
+        "invalid_request_error",
+    )
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (3.0, "3"), (3.01, "4")])
+def test_when_to_come_back_is_in_whole_seconds(seconds: float, header: str) -> None:
+    for error in (RateLimited("Full.", retry_after_s=seconds), Unavailable("Busy.", retry_after_s=seconds)):
+        assert render_error(error).headers == {"Retry-After": header}
+    assert render_error(RateLimited("Full.")).headers == {}
+
+
+def test_the_payload_inside_a_stream_is_the_same_body() -> None:
+    error = InvalidRequest("No.", param="n")
+    assert openai_body(error) == render_error(error).body
