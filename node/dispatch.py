@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -155,9 +155,9 @@ class Dispatch:
     async def aclose(self, grace_s: float) -> None:
         """Refuse new requests, give running ones ``grace_s`` seconds, fail the rest, end all workers."""
         self._phase = Phase.CLOSING
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace_s)
-        except TimeoutError:
+        if self._in_flight:
             _LOG.warning("requests_cut_short", count=self._in_flight)
         await asyncio.gather(*(supervisor.aclose() for supervisor in self._supervisors.values()))
 

@@ -149,7 +149,9 @@ def check_system() -> None:
         return
     names = " ".join(missing)
     if not shutil.which("apt-get"):
-        raise Failed(f"localai needs a C++ compiler, GMP and Python's headers and venv. Missing here: {names} (Debian's names).")
+        raise Failed(
+            f"localai needs a C++ compiler, GMP and Python's headers and venv. Missing here: {names} (Debian's names)."
+        )
     if os.geteuid() != 0:
         raise Failed(f"Some system packages are missing. Install them with: sudo apt-get install {names}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

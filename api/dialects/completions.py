@@ -150,7 +150,7 @@ class CompletionRenderer:
     def _event(self, choices: list[TextChoice], usage: UsageBody | None = None) -> SseEvent:
         return SseEvent(_ENCODER.encode(self._body(choices, usage if self._head.include_usage else msgspec.UNSET)))
 
-    def _body(self, choices: list[TextChoice], usage: UsageBody | None | msgspec.UnsetType) -> TextResponse:
+    def _body(self, choices: list[TextChoice], usage: UsageBody | msgspec.UnsetType | None) -> TextResponse:
         head = self._head
         return TextResponse(
             id=head.id,

@@ -12,10 +12,10 @@ from localai.api.dialects.answer import AnswerHead, Renderer
 from localai.api.dialects.chat import ChatRenderer, parse_chat
 from localai.api.dialects.completions import CompletionRenderer, echoed_texts, parse_completion
 from localai.api.dialects.exchange import Exchange
-from localai.api.routes.paths import add_route
-from localai.api.responses import json_response
-from localai.api.schemas.openai_requests import ChatBody, CompletionBody, GenerationBody
 from localai.api.middleware import DISPATCHED
+from localai.api.responses import json_response
+from localai.api.routes.paths import add_route
+from localai.api.schemas.openai_requests import ChatBody, CompletionBody, GenerationBody
 from localai.api.state import DISPATCH
 from localai.api.streaming import stream_answer, whole_answer
 from localai.node.inference import RequestId

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from localai.api.routes.paths import add_route
 from localai.api.responses import json_response
+from localai.api.routes.paths import add_route
 from localai.api.schemas.openai_responses import ModelBody, ModelList
 from localai.api.state import DISPATCH, STARTED
 from localai.mesh.errors import NotFound

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from localai.api.routes.paths import add_route
 from localai.api.responses import json_response
+from localai.api.routes.paths import add_route
 from localai.api.schemas.system import LoadedModel, ModelState, NotReady, SystemBody, VersionBody
 from localai.api.state import DISPATCH, VERSION
 from localai.node.dispatch import ModelStatus, Phase
@@ -53,9 +53,7 @@ def model_state(status: ModelStatus) -> ModelState:
     """A model's line in ``/system``."""
     config, worker = status.config, status.worker
     if worker is None:
-        return ModelState(
-            id=config.name, backend=config.backend, description=config.description, state=State.IDLE
-        )
+        return ModelState(id=config.name, backend=config.backend, description=config.description, state=State.IDLE)
     facts, beat = worker.facts, worker.heartbeat
     return ModelState(
         id=config.name,

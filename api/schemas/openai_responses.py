@@ -78,7 +78,7 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     system_fingerprint: str
     choices: list[ChatChunkChoice]
-    usage: UsageBody | None | msgspec.UnsetType = msgspec.UNSET
+    usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class TextChoice(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ class TextResponse(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     system_fingerprint: str
     choices: list[TextChoice]
-    usage: UsageBody | None | msgspec.UnsetType = msgspec.UNSET
+    usage: UsageBody | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class ModelBody(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,21 @@ CONTEXT = 512
 THREADS = 1
 PAIRS = 7
 TOKENS = 32
-WORDS = "river stone house green quick brown alpha beta gamma delta winter paper window".split()
+WORDS = [
+    "river",
+    "stone",
+    "house",
+    "green",
+    "quick",
+    "brown",
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "winter",
+    "paper",
+    "window",
+]
 REQUIREMENTS = Path(__file__).parent / "requirements-llama-server.lock"
 
 

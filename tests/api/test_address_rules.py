@@ -54,7 +54,17 @@ def test_the_name_in_a_host_header(host: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "localhost:1", "app.localhost", "127.0.0.1:8080", "[::1]:8080", "192.168.3.4", "box:9", "BOX", "ai.lan"],
+    [
+        "localhost",
+        "localhost:1",
+        "app.localhost",
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "192.168.3.4",
+        "box:9",
+        "BOX",
+        "ai.lan",
+    ],
 )
 def test_names_that_are_ours(host: str) -> None:
     check_host(host, {"box", "ai.lan"})

@@ -118,7 +118,10 @@ def test_a_stream_in_openais_order() -> None:
     assert [chunk["usage"] for chunk in chunks[:4]] == [None] * 4
     assert chunks[4]["usage"]["total_tokens"] == 5
     assert chunks[5] == "[DONE]"
-    assert all((c["id"], c["object"], c["created"], c["model"]) == ("chatcmpl-1", "chat.completion.chunk", 7, "m") for c in chunks[:5])
+    assert all(
+        (c["id"], c["object"], c["created"], c["model"]) == ("chatcmpl-1", "chat.completion.chunk", 7, "m")
+        for c in chunks[:5]
+    )
 
 
 def test_usage_is_left_out_unless_asked_for() -> None:
@@ -168,7 +171,9 @@ def answers(draw: st.DrawFn) -> tuple[int, list[AnswerEvent]]:
     events: list[AnswerEvent] = [AnswerStarted(1), *deltas]
     if draw(st.booleans()):
         return choices, [*events[: draw(st.integers(0, len(events)))], LOST]
-    ends: list[AnswerEvent] = [ChoiceFinished(choice, draw(st.sampled_from(["stop", "length"]))) for choice in range(choices)]
+    ends: list[AnswerEvent] = [
+        ChoiceFinished(choice, draw(st.sampled_from(["stop", "length"]))) for choice in range(choices)
+    ]
     return choices, [*events, *ends, AnswerFinished(Usage(1, len(deltas)), Timings())]
 
 

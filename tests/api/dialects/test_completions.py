@@ -28,9 +28,7 @@ def parse(**fields: Any) -> tuple[GenerateRequest, ...]:
 
 def test_a_plain_request() -> None:
     assert parse(max_tokens=3, n=2, stop="x", ignore_eos=True, best_of=2) == (
-        GenerateRequest(
-            RequestId("r"), "m", TextInput("abc"), max_tokens=3, choices=2, stop=("x",), ignore_eos=True
-        ),
+        GenerateRequest(RequestId("r"), "m", TextInput("abc"), max_tokens=3, choices=2, stop=("x",), ignore_eos=True),
     )
 
 
@@ -75,7 +73,14 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [{"suffix": "x"}, {"best_of": 2}, {"logprobs": 0}, {"grammar": "x"}, {"logit_bias": {"1": 1}}, {"response_format": 1}],
+    [
+        {"suffix": "x"},
+        {"best_of": 2},
+        {"logprobs": 0},
+        {"grammar": "x"},
+        {"logit_bias": {"1": 1}},
+        {"response_format": 1},
+    ],
 )
 def test_what_is_not_built_yet_is_refused(field: dict[str, Any]) -> None:
     with pytest.raises(Unsupported) as caught:

@@ -84,7 +84,8 @@ def test_joining_keeps_every_text_and_every_other_event(answers: list[AnswerEven
     joined = join_deltas(answers)
     for choice in range(3):
         before, after = (
-            "".join(a.text for a in side if isinstance(a, TextDelta) and a.choice == choice) for side in (answers, joined)
+            "".join(a.text for a in side if isinstance(a, TextDelta) and a.choice == choice)
+            for side in (answers, joined)
         )
         assert before == after
     assert [a for a in answers if not isinstance(a, TextDelta)] == [a for a in joined if not isinstance(a, TextDelta)]

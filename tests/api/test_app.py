@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from localai.api.app import host_names, listening_addresses, make_app, program_version
+from localai.mesh.errors import SetupError
+from localai.mesh.secrets import Secret
+from localai.node.catalog import Catalog
+from localai.node.dispatch import Dispatch
+from localai.node.model_config import ModelConfig
+from localai.node.option_values import Address
+from localai.node.settings import Settings
+from localai.node.supervisor import ModelSupervisor
+
+
+def settings(host: str, *keys: str, allow_anonymous: bool = False, allowed: tuple[str, ...] = ()) -> Settings:
+    return Settings(
+        Address(host, 8080),
+        Path("models"),
+        Path("data"),
+        api_keys=tuple(map(Secret, keys)),
+        allow_anonymous=allow_anonymous,
+        allowed_hosts=allowed,
+    )
+
+
+def dispatch() -> Dispatch:
+    def supervise(config: ModelConfig) -> ModelSupervisor:
+        raise AssertionError("nothing is asked")
+
+    return Dispatch(supervise, Catalog())
+
+
+def test_a_public_address_without_keys_is_refused_before_anything_is_served() -> None:
+    with pytest.raises(SetupError, match="LOCALAI_API_KEY"):
+        make_app(dispatch(), settings("8.8.8.8"))
+    make_app(dispatch(), settings("8.8.8.8", "key"))
+    make_app(dispatch(), settings("8.8.8.8", allow_anonymous=True))
+
+
+def test_a_private_address_without_keys_warns() -> None:
+    with capture_logs() as logs:
+        make_app(dispatch(), settings("192.168.1.2"))
+        make_app(dispatch(), settings("127.0.0.1"))
+    assert [entry["reach"] for entry in logs if entry["event"] == "open_to_others"] == ["private"]
+
+
+def test_a_wildcard_stands_for_every_interface() -> None:
+    assert "127.0.0.1" in listening_addresses("")
+    assert listening_addresses("127.0.0.1") == ["127.0.0.1"]
+
+
+def test_names_we_answer_to() -> None:
+    own = socket.gethostname().lower()
+    assert host_names(settings("Box.Lan", allowed=("ai.example",))) == {own, f"{own}.local", "box.lan", "ai.example"}
+    assert "" not in host_names(settings(""))
+
+
+def test_the_version_is_a_version() -> None:
+    assert program_version()[0].isdigit()
