@@ -6,7 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Set
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 from aiohttp import web
@@ -22,6 +22,7 @@ from localai.mesh.secrets import Secret
 _LOG = structlog.get_logger()
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Middleware: TypeAlias = Any  # Any: aiohttp's protocol for middlewares is private
 PUBLIC_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/"})
 PUBLIC_PREFIX = "/static/"
 _CORRELATION = re.compile(r"[\x21-\x7e]{1,128}")
@@ -102,7 +103,7 @@ def _http_exception(request: web.Request, exception: web.HTTPException) -> web.R
             return response
 
 
-def limit_body(limit_bytes: int) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def limit_body(limit_bytes: int) -> Middleware:
     """Refuse a body that announces more than ``limit_bytes``; 0 is no limit. aiohttp counts the unannounced ones."""
 
     @web.middleware
@@ -118,7 +119,7 @@ def limit_body(limit_bytes: int) -> Callable[[web.Request, Handler], Awaitable[w
     return middleware
 
 
-def require_host(names: Set[str]) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def require_host(names: Set[str]) -> Middleware:
     """Refuse host names that are not ours."""
 
     @web.middleware
@@ -129,7 +130,7 @@ def require_host(names: Set[str]) -> Callable[[web.Request, Handler], Awaitable[
     return middleware
 
 
-def require_key(keys: tuple[Secret[str], ...]) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def require_key(keys: tuple[Secret[str], ...]) -> Middleware:
     """Ask for a key everywhere but on the probes and the static parts of the page; without keys, nowhere."""
 
     @web.middleware

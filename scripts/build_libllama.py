@@ -1,8 +1,9 @@
 """Builds what is needed of llama.cpp from llama-cpp-python's own source package. Standard library only.
 
-The ordinary build compiles tools, a server and multimodal parts that nothing here loads: 1,147 CPU-seconds against about
-300 for the library alone. The result, with llama-cpp-python as a pure Python wheel, is kept per user, by version, processor and
-build flags, so that the next clone does not build again. A kept build is used only if every file has its recorded hash.
+The ordinary build compiles tools, a server and multimodal parts that nothing here loads: 1,147 CPU-seconds against
+about 300 for the library alone. The result, with llama-cpp-python as a pure Python wheel, is kept per user, by version,
+processor and build flags, so that the next clone does not build again. A kept build is used only if every file has its
+recorded hash.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Makes ``.venv``: packages pinned by hash, llama.cpp's library, the project itself. Standard library only.
 
-``--test`` adds what tests and checks need. A finished environment carries a stamp over everything it was made from, so a
-second run only compares. An environment that was interrupted while being made is thrown away and made again.
+``--test`` adds what tests and checks need. A finished environment carries a stamp over everything it was made from, so
+a second run only compares. An environment that was interrupted while being made is thrown away and made again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from build_libllama import BuildFailed, LlamaBuild, ensure_llama
-from setup_steps import Failed, Steps, run_logged
+from setup_steps import Failed, Report, Steps, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -183,7 +183,7 @@ def remove_shadowing_stubs() -> None:
         shutil.rmtree(folder)
 
 
-def install_llama(report: Steps.Report) -> None:
+def install_llama(report: Report) -> None:
     """llama-cpp-python as pure Python with our lean library; the ordinary build where that fails."""
     shutil.rmtree(LIBRARY, ignore_errors=True)
     try:

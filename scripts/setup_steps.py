@@ -31,8 +31,6 @@ class Report(Protocol):
 class Steps:
     """Numbered steps: one line each, live with elapsed time on a terminal, sparse elsewhere."""
 
-    Report = Report
-
     def __init__(self, count: int) -> None:
         self._count = count
         self._number = 0

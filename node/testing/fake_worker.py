@@ -79,6 +79,7 @@ class FakeWorker:
     _produced: dict[int, int] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _told_to_cancel: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self._say(Hello(FRAMES_VERSION, "fake", self.pid))
@@ -99,6 +100,7 @@ class FakeWorker:
                 self._generate(request)
             case Cancel(request_id=request_id):
                 self._cancel(request_id)
+                self._told_to_cancel.set()
 
     async def receive(self) -> Sequence[FromWorker] | WorkerEnd:
         """See ``WorkerConnection.receive``."""
@@ -120,6 +122,10 @@ class FakeWorker:
     def die(self, exit_code: int = -9) -> None:
         """End without being asked, as a crash does."""
         self._finish(exit_code)
+
+    async def wait_cancelled(self) -> None:
+        """Wait until it has been told to stop a request."""
+        await self._told_to_cancel.wait()
 
     @property
     def cancelled(self) -> list[RequestId]:

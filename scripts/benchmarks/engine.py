@@ -1,13 +1,15 @@
 """Tokens per second beside llama-server: same model file, threads and slots, at 1, 4 and 16 streams.
 
-llama-server is the server class of the ``xllamacpp`` wheel, in an environment of its own; its build of llama.cpp is not ours
-(wheel: AVX2 and FMA; ours: this processor). Runs are interleaved pairs; figures are medians, the ratio is the median of the
-ratios of the pairs. CPU seconds are those of the server's processes, so they hardly feel a busy neighbour.
+llama-server is the server class of the ``xllamacpp`` wheel, in an environment of its own; its build of llama.cpp is not
+ours (the wheel's uses AVX2 and FMA, ours what this processor has). Runs are interleaved pairs; figures are medians, the
+ratio is the median of the ratios of the pairs. CPU seconds are those of the server's processes, so they hardly feel a
+busy neighbour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import statistics
@@ -134,8 +136,17 @@ def environment() -> Path:
     if not (folder / "ready").exists():
         print(f"Installing llama-server into {folder} ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--require-hashes", "--only-binary", ":all:"]
-        subprocess.run([*pip, "-r", REQUIREMENTS], check=True)
+        pip = [
+            str(folder / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+        ]
+        subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True)
         (folder / "ready").touch()
     return folder
 
@@ -176,7 +187,7 @@ async def _measure(
     times = await asyncio.gather(*(_stream(http, server, prompt, tokens) for prompt in prompts))
     elapsed = time.perf_counter() - began
     spent = _cpu_seconds(server.pid) - cpu
-    gaps = [b - a for arrived in times for a, b in zip(arrived, arrived[1:], strict=False)]
+    gaps = [b - a for arrived in times for a, b in itertools.pairwise(arrived)]
     total = streams * tokens
     return Figures(
         tokens_per_s=total / elapsed,
@@ -200,13 +211,9 @@ async def _stream(http: aiohttp.ClientSession, server: Server, prompt: str, toke
         "seed": 1,
         "ignore_eos": True,
     }
-    arrived: list[float] = []
     async with http.post(f"{server.url}/v1/completions", data=msgspec.json.encode(body)) as response:
         response.raise_for_status()
-        async for line in response.content:
-            if line.startswith(b"data: {") and b'"finish_reason":null' in line:
-                arrived.append(time.perf_counter())
-    return arrived
+        return [time.perf_counter() async for line in response.content if b'"finish_reason":null' in line]
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -1,6 +1,7 @@
 """Runs one benchmark: a module beside this one with ``run(quick) -> list[Row]``.
 
-Prints a table, and with ``--json FILE`` writes the same rows as JSON objects, one per line. ``--quick`` ends within 60 s.
+Prints a table, and with ``--json FILE`` writes the same rows as JSON objects, one per line. ``--quick`` ends within
+60 s.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From the command to the first token: a node that has just been started, and one that is warm.
 
-Rows: the process until it says ready; the first request, which loads the model; a request to the loaded model. The model
-file is in the page cache. The baseline of the cold rows is the warm one.
+Rows: the process until it says ready; the first request, which loads the model; a request to the loaded model. The
+model file is in the page cache. The baseline of the cold request is the warm one.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from localai.node.workers.connection import WorkerConnection
 from localai.node.workers.frames import Load
 from localai.node.workers.lifecycle import LifecycleConfig
 
+CATALOG = Catalog((ModelConfig("m", "m.gguf"), ModelConfig("org/other", "o.gguf")))
+
 
 @dataclass
 class Server:
@@ -56,7 +58,7 @@ def serve() -> Serve:
     @asynccontextmanager
     async def serving(
         make: Callable[[], FakeWorker] = FakeWorker,
-        catalog: Catalog | None = Catalog((ModelConfig("m", "m.gguf"), ModelConfig("org/other", "o.gguf"))),
+        catalog: Catalog | None = CATALOG,
         **settings: Any,
     ) -> AsyncIterator[Server]:
         workers: list[FakeWorker] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from structlog.testing import capture_logs
+import structlog
 
 from localai.api import streaming
 from localai.mesh.errors import Category, ModelLoadFailed
@@ -84,8 +84,7 @@ async def test_a_client_that_leaves_stops_the_worker(serve: Any) -> None:
             await anext(lines(response))
             response.close()
         async with asyncio.timeout(10):
-            while not server.workers[0].cancelled:
-                await asyncio.sleep(0)
+            await server.workers[0].wait_cancelled()
         assert server.dispatch.models()[0].worker.active == 0
 
 
@@ -102,8 +101,7 @@ async def test_a_client_that_leaves_while_waiting_for_a_whole_answer_stops_the_w
         await stepping.wait()
         asking.cancel()
         async with asyncio.timeout(10):
-            while not server.workers[0].cancelled:
-                await asyncio.sleep(0)
+            await server.workers[0].wait_cancelled()
 
 
 async def test_a_long_silence_is_filled_with_comments(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +130,14 @@ async def test_a_long_silence_is_filled_with_comments(serve: Any, monkeypatch: p
 
 async def test_a_client_that_does_not_read_is_cut_off(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "WRITE_TIMEOUT_S", 0.2)
+    noticed = asyncio.Event()
+
+    def watch(_logger: Any, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if entry["event"] == "client_stopped_reading":
+            noticed.set()
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[watch])
 
     def endless(request: GenerateRequest) -> bytes:
         return b"x" * 400
@@ -146,11 +152,9 @@ async def test_a_client_that_does_not_read_is_cut_off(serve: Any, monkeypatch: p
                 + f"Content-Length: {len(body)}\r\n\r\n".encode()
                 + body
             )
-            with capture_logs() as logs:
-                async with asyncio.timeout(20):
-                    while not any(entry["event"] == "client_stopped_reading" for entry in logs):
-                        await asyncio.sleep(0.01)
-            assert server.dispatch.models()[0].worker.active == 0
+            async with asyncio.timeout(20):
+                await noticed.wait()
+        assert server.dispatch.models()[0].worker.active == 0
 
 
 async def test_an_exchange_without_a_terminal_event_fails(serve: Any) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,6 +10,7 @@ from localai.mesh.errors import Category
 from localai.node.inference import (
     Failed,
     Finished,
+    FinishReason,
     GenerateEvent,
     GenerateRequest,
     RequestId,
@@ -28,7 +31,8 @@ def requests(count: int, choices: int = 1) -> tuple[GenerateRequest, ...]:
 
 def whole(text: bytes, choices: int = 1) -> list[GenerateEvent]:
     tokens: list[GenerateEvent] = [Tokens(choice, (1,), text) for choice in range(choices)]
-    return [Started("", 2), *tokens, Finished(("stop",) * choices, Usage(2, 3, 1), Timings(1, 1, 1))]
+    stop: FinishReason = "stop"
+    return [Started("", 2), *tokens, Finished((stop,) * choices, Usage(2, 3, 1), Timings(1, 1, 1))]
 
 
 def test_one_request_passes_through() -> None:
@@ -89,7 +93,7 @@ def test_joining_keeps_every_text_and_every_other_event(answers: list[AnswerEven
         )
         assert before == after
     assert [a for a in answers if not isinstance(a, TextDelta)] == [a for a in joined if not isinstance(a, TextDelta)]
-    neighbours = zip(joined, joined[1:], strict=False)
+    neighbours = itertools.pairwise(joined)
     assert not any(
         isinstance(a, TextDelta) and isinstance(b, TextDelta) and a.choice == b.choice for a, b in neighbours
     )

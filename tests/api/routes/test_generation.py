@@ -12,7 +12,7 @@ import pytest
 from localai.api.routes.generation import CHAT_PATHS, COMPLETION_PATHS
 from localai.node.catalog import Catalog
 
-HELLO = [{"role": "user", "content": "hello"}]
+HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
 
 @pytest.mark.parametrize("path", CHAT_PATHS)
@@ -96,10 +96,11 @@ async def client(server: Any) -> AsyncIterator[openai.AsyncOpenAI]:
 
 async def test_the_official_client_chats_and_completes(serve: Any) -> None:
     async with serve() as server, client(server) as ai:
-        answer = await ai.chat.completions.create(model="m", messages=HELLO, n=2)  # type: ignore[call-overload]  # plain dicts
+        answer = await ai.chat.completions.create(model="m", messages=HELLO, n=2)
         assert [choice.message.content for choice in answer.choices] == ["hello", "hello"]
+        assert answer.usage is not None
         assert answer.usage.completion_tokens == 10
-        stream = await ai.chat.completions.create(model="m", messages=HELLO, stream=True)  # type: ignore[call-overload]  # plain dicts
+        stream = await ai.chat.completions.create(model="m", messages=HELLO, stream=True)
         assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "hello"
         text = await ai.completions.create(model="m", prompt="abc", max_tokens=2)
         assert (text.choices[0].text, text.choices[0].finish_reason) == ("ab", "length")
@@ -108,9 +109,9 @@ async def test_the_official_client_chats_and_completes(serve: Any) -> None:
 async def test_errors_become_the_clients_exceptions(serve: Any) -> None:
     async with serve() as server, client(server) as ai:
         with pytest.raises(openai.BadRequestError) as caught:
-            await ai.chat.completions.create(model="none", messages=HELLO)  # type: ignore[call-overload]  # plain dicts
+            await ai.chat.completions.create(model="none", messages=HELLO)
         assert caught.value.code == "model_not_found"
         with pytest.raises(openai.NotFoundError):
             await ai.models.retrieve("none")
         with pytest.raises(openai.InternalServerError):
-            await ai.chat.completions.create(model="m", messages=HELLO, tools=[{}])  # type: ignore[call-overload]  # plain dicts
+            await ai.chat.completions.create(model="m", messages=HELLO, extra_body={"tools": [1]})
