@@ -62,9 +62,12 @@ def check_host(host: str, names: Set[str]) -> None:
     name = host_name(host)
     if name in names or name == "localhost" or name.endswith(".localhost") or _is_address(name):
         return
+    if not name:
+        raise Forbidden("The request names no host. Send a Host header.", code="host_not_allowed")
+    shown = name[:100].encode("ascii", "backslashreplace").decode()  # headers may hold bytes that are no text
     raise Forbidden(
-        f"This node does not answer to the host name '{name[:100]}'. Start it with --allowed-hosts {name[:100]} if "
-        "that is its name.",
+        f"This node does not answer to the host name '{shown}'. Start it with --allowed-hosts {shown} if that is its "
+        "name.",
         code="host_not_allowed",
     )
 

@@ -10,7 +10,7 @@ import msgspec
 from localai.mesh.errors import InvalidRequest
 
 T = TypeVar("T")
-_AT_PATH = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<field>.*)`")
 
 
 def decode_body(data: bytes, kind: type[T]) -> T:
@@ -22,12 +22,7 @@ def decode_body(data: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        found = _AT_PATH.fullmatch(str(error))
-        path = found["path"] if found else None
-        problem = found["problem"] if found else str(error)
-        where = f"'{path}'" if path else "The body"
-        message = f"{where} has the wrong type: {problem[:1].lower()}{problem[1:]}."
-        raise InvalidRequest(message, code="invalid_type", param=path or None) from error
+        raise _invalid_type(str(error)) from error
     except msgspec.DecodeError as error:
         message = f"The body is not valid JSON: {error}."
         raise InvalidRequest(message[:300], code="invalid_json") from error
@@ -35,3 +30,14 @@ def decode_body(data: bytes, kind: type[T]) -> T:
         raise InvalidRequest("The body is not valid UTF-8. Send JSON as UTF-8.", code="invalid_json") from error
     except RecursionError as error:
         raise InvalidRequest("The body is nested too deeply. Flatten it.", code="invalid_json") from error
+
+
+def _invalid_type(text: str) -> InvalidRequest:
+    problem, _, place = text.partition(" - at `$")
+    path = place.removeprefix(".").removesuffix("`")
+    if missing := _MISSING.fullmatch(problem):
+        path = f"{path}.{missing['field']}".removeprefix(".")
+        return InvalidRequest(f"'{path}' is missing. Add it.", code="missing_field", param=path)
+    where = f"'{path}'" if path else "The body"
+    message = f"{where} has the wrong type: {problem[:1].lower()}{problem[1:]}."
+    return InvalidRequest(message, code="invalid_type", param=path or None)

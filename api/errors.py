@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import msgspec
+
 from localai.api.schemas.errors import ErrorBody, OpenAIError
 from localai.mesh.errors import Category, LocalAIError
 
@@ -36,6 +38,7 @@ _OPENAI_TYPES: dict[Category, str] = {
     Category.TIMEOUT: "server_error",
     Category.FORBIDDEN: "permission_error",
 }
+_TYPE = "invalid_request_error"
 KEY_REQUIRED = "An authentication key is required"
 
 
@@ -50,10 +53,11 @@ class Rendered:
 
 def openai_body(error: LocalAIError) -> OpenAIError:
     """The body of OpenAI's API and of LocalAI's own routes; also the payload of an error inside a stream."""
-    # LocalAI documents the status as the code of a refused key, and clients compare with it.
-    code: str | int = 401 if error.category is Category.UNAUTHENTICATED else error.code
-    kind = _OPENAI_TYPES.get(error.category, "invalid_request_error")
-    return OpenAIError(ErrorBody(code=code, message=error.message, type=kind, param=error.param))
+    if error.category is Category.UNAUTHENTICATED:
+        # LocalAI documents this body, with the status as its code and no param, and clients compare with it.
+        return OpenAIError(ErrorBody(code=401, message=error.message, type=_TYPE, param=msgspec.UNSET))
+    kind = _OPENAI_TYPES.get(error.category, _TYPE)
+    return OpenAIError(ErrorBody(code=error.code, message=error.message, type=kind, param=error.param))
 
 
 def render_error(error: LocalAIError) -> Rendered:

@@ -25,6 +25,7 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware: TypeAlias = Any  # Any: aiohttp's protocol for middlewares is private
 PUBLIC_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/"})
 PUBLIC_PREFIX = "/static/"
+_SEND_LESS = "Send less, or start the node with a larger --upload-limit."
 _CORRELATION = re.compile(r"[\x21-\x7e]{1,128}")
 REQUEST_ID = web.RequestKey("request_id", str)
 DISPATCHED = web.RequestKey("dispatched", bool)
@@ -69,6 +70,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             _LOG.info("request_refused", status=response.status, code=error.code, detail=error.detail)
     except web.HTTPException as exception:
         response = _http_exception(request, exception)
+    except web.RequestPayloadError as exception:
+        _LOG.info("request_unreadable", detail=str(exception)[:300])
+        message = "The body cannot be read. Make sure that it is what its Content-Encoding and length say."
+        response = error_response(InvalidRequest(message, code="unreadable_body"))
     except Exception as exception:  # the top of a request: it must become an answer
         _LOG.exception("request_crashed", kind=type(exception).__name__)
         response = error_response(LocalAIError("Something went wrong inside this node. Its log says what."))
@@ -92,11 +97,11 @@ def _http_exception(request: web.Request, exception: web.HTTPException) -> web.R
             response = error_response(MethodNotAllowed(f"{request.method} is not allowed here. Use {methods}."))
             response.headers["Allow"] = methods
             return response
-        case web.HTTPNotFound():
+        case web.HTTPNotFound() | web.HTTPForbidden():  # the latter for folders of static files
             message = f"There is nothing at {path}. GET /v1/models lists the models; the API begins with /v1."
             return error_response(NotFound(message, code="unknown_path"))
         case web.HTTPRequestEntityTooLarge():
-            return error_response(TooLarge("The body is larger than this node accepts."))
+            return error_response(TooLarge(f"The body is larger than this node accepts. {_SEND_LESS}"))
         case _:
             response = error_response(InvalidRequest(exception.reason, code="bad_request"))
             response.set_status(exception.status)
@@ -110,10 +115,7 @@ def limit_body(limit_bytes: int) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         length = request.content_length
         if limit_bytes and length is not None and length > limit_bytes:
-            raise TooLarge(
-                f"The body has {length} bytes and this node accepts {limit_bytes}. Send less, or start the node with a "
-                "larger --upload-limit."
-            )
+            raise TooLarge(f"The body has {length} bytes and this node accepts {limit_bytes}. {_SEND_LESS}")
         return await handler(request)
 
     return middleware

@@ -38,10 +38,10 @@ async def answer_events(dispatch: Dispatch, exchange: Exchange) -> AsyncGenerato
             async for batch in batches:
                 if answers := exchange.feed(batch):
                     yield answers
+        if not exchange.closed and (answers := exchange.next_request()):
+            yield answers
         if exchange.closed:
             return
-        if answers := exchange.next_request():
-            yield answers
 
 
 async def whole_answer(dispatch: Dispatch, exchange: Exchange, renderer: Renderer) -> msgspec.Struct:
@@ -122,7 +122,8 @@ class EventStream:
             await self.response.write(data)
 
     async def end(self) -> None:
-        """Send the end of the body."""
+        """Send the end of the body; no comment may come after it."""
+        self.close()
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await self.response.write_eof()
 

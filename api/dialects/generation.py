@@ -12,6 +12,8 @@ from localai.node.inference import MAX_CHOICES, MAX_STOP_STRINGS, FinishReason, 
 
 SYSTEM_FINGERPRINT = "fp_localai_mesh"
 MAX_STOP_CHARS = 1000
+MAX_TOKENS = 2**31 - 1
+"""More than any context holds; what is beyond it does not fit into a frame either."""
 _RANDOM_SEED = -1
 _SEEDS = 2**32
 _REASONS: dict[FinishReason, Reason] = {"stop": "stop", "stop_string": "stop", "length": "length"}
@@ -72,7 +74,7 @@ def read_max_tokens(value: int | None, name: str) -> int | None:
         return None
     if value < 0:
         raise InvalidRequest(f"'{name}' must be at least 1, not {value}.", param=name)
-    return value
+    return min(value, MAX_TOKENS)
 
 
 def read_stop(value: str | list[str] | None) -> tuple[str, ...]:

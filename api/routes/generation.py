@@ -59,7 +59,7 @@ def _model(http: web.Request, body: GenerationBody) -> str:
 
 def _head(body: GenerationBody, exchange: Exchange, answer_id: str) -> AnswerHead:
     first = exchange.requests[0]
-    include_usage = body.stream_options is not None and body.stream_options.include_usage
+    include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
     choices = first.choices * len(exchange.requests)
     return AnswerHead(answer_id, int(time.time()), first.model, choices, include_usage)
 

@@ -11,7 +11,7 @@ class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     code: str | int
     message: str
     type: str
-    param: str | None = None
+    param: str | msgspec.UnsetType | None = None
 
 
 class OpenAIError(msgspec.Struct, frozen=True):

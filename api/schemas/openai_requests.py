@@ -32,13 +32,13 @@ class Message(msgspec.Struct, frozen=True):
 class StreamOptions(msgspec.Struct, frozen=True):
     """How to stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class GenerationBody(msgspec.Struct, frozen=True, kw_only=True):
     """What chat and text completions have in common."""
 
-    model: str = ""
+    model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None

@@ -149,7 +149,7 @@ def test_flag_environment_file_default_in_this_order(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "threads=3" in done.stdout
     assert "context_size=2" in done.stdout
-    assert "upload_limit_bytes=1048576" in done.stdout
+    assert "upload_limit_bytes=1000000" in done.stdout
     assert "port=8080" in done.stdout
 
 

@@ -63,8 +63,12 @@ function showCommand(model) {
   const code = element("curl");
   const key = "needsKey" in code.dataset ? ' -H "Authorization: Bearer $LOCALAI_API_KEY"' : "";
   const body = JSON.stringify({ model, messages: [{ role: "user", content: "Hello!" }] }).replaceAll("'", "'\\''");
-  code.textContent =
-    `curl ${code.dataset.url}/v1/chat/completions${key} -H 'Content-Type: application/json' -d '${body}'`;
+  const text = [
+    `curl ${code.dataset.url}/v1/chat/completions${key}`,
+    "  -H 'Content-Type: application/json'",
+    `  -d '${body}'`,
+  ].join(" \\\n");
+  if (code.textContent !== text) code.textContent = text; // a change would undo the reader's selection
 }
 
 async function refresh() {
@@ -78,6 +82,7 @@ async function refresh() {
       element("message").textContent = state.key ? "That key is not right." : "";
       return;
     }
+    if (!response.ok) throw new Error(`status ${response.status}`);
     show(await response.json());
   } catch {
     element("phase").textContent = "not reachable";
@@ -92,8 +97,13 @@ element("key-form").addEventListener("submit", (event) => {
   refresh();
 });
 element("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(element("curl").textContent);
-  element("copy").textContent = "Copied";
+  try {
+    await navigator.clipboard.writeText(element("curl").textContent);
+    element("copy").textContent = "Copied";
+    setTimeout(() => (element("copy").textContent = "Copy"), PERIOD_MS);
+  } catch {
+    getSelection().selectAllChildren(element("curl")); // pages over plain HTTP from elsewhere have no clipboard
+  }
 });
 document.addEventListener("visibilitychange", refresh);
 refresh();

@@ -38,7 +38,9 @@ def test_every_token_is_there_once() -> None:
 _ENGINE = r"""
 import ctypes, sys
 import numpy as np
-import llama_cpp as lib
+from localai.node.workers.llama.library import import_llama_cpp
+
+lib = import_llama_cpp()
 
 path, steps = sys.argv[1].encode(), int(sys.argv[2])
 quiet = lib.llama_log_callback(lambda level, text, data: None)
