@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,14 @@ from localai.node.testing.tiny_gguf import write_tiny_gguf
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_unconfigure() -> None:
+    """Close what llama_cpp leaves open, or Python complains about it below pytest's closing line."""
+    module = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        if file := getattr(module, name, None):
+            file.close()
 
 
 @pytest.fixture

@@ -75,3 +75,12 @@ def test_names_that_are_not_are_refused_with_the_way_to_add_them(host: str) -> N
     with pytest.raises(Forbidden, match="--allowed-hosts") as caught:
         check_host(host, {"box", "ai.lan"})
     assert caught.value.code == "host_not_allowed"
+
+
+def test_a_missing_name_and_one_that_is_no_text_give_a_message_that_can_be_sent() -> None:
+    with pytest.raises(Forbidden, match="names no host"):
+        check_host("", {"box"})
+    with pytest.raises(Forbidden) as caught:
+        check_host("evil\udcff\n.com:80", {"box"})
+    assert r"'evil\udcff" in caught.value.message
+    caught.value.message.encode("ascii")

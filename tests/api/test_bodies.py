@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from localai.api.bodies import decode_body
-from localai.api.schemas.openai_requests import ChatBody, CompletionBody
+from localai.api.schemas.openai_requests import ChatBody, CompletionBody, GenerationBody, Message
 from localai.mesh.errors import InvalidRequest
 
 
@@ -68,3 +70,40 @@ def test_any_bytes_give_a_body_or_our_error(data: bytes) -> None:
     except InvalidRequest:
         return
     assert msgspec.json.decode(msgspec.json.encode(body), type=CompletionBody) == body
+
+
+@pytest.mark.parametrize(
+    ("data", "param"),
+    [
+        (b'{"messages": [{}]}', "messages[0].role"),
+        (b'{"messages": [{"role": "user", "content": [{}]}]}', "messages[0].content[0].type"),
+    ],
+)
+def test_a_missing_field_is_named(data: bytes, param: str) -> None:
+    with pytest.raises(InvalidRequest, match="missing") as caught:
+        decode_body(data, ChatBody)
+    assert (caught.value.param, caught.value.code) == (param, "missing_field")
+
+
+def test_a_field_missing_at_the_top_is_named_without_a_path() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        decode_body(b"{}", Message)
+    assert caught.value.param == "role"
+
+
+@pytest.mark.parametrize("kind", [ChatBody, CompletionBody])
+def test_every_typed_field_names_itself_when_its_type_is_wrong(kind: type[GenerationBody]) -> None:
+    for field in msgspec.structs.fields(kind):
+        if field.type is Any:
+            continue
+        with pytest.raises(InvalidRequest) as caught:
+            decode_body(b'{"%s": {"include_usage": 5}}' % field.name.encode(), kind)
+        expected = "stream_options.include_usage" if field.name == "stream_options" else field.name
+        assert (caught.value.param, caught.value.code) == (expected, "invalid_type")
+
+
+@pytest.mark.parametrize("kind", [ChatBody, CompletionBody])
+def test_null_is_no_value_in_every_optional_field(kind: type[GenerationBody]) -> None:
+    for field in msgspec.structs.fields(kind):
+        if field.name not in ("messages", "prompt"):
+            decode_body(b'{"%s": null}' % field.name.encode(), kind)

@@ -20,7 +20,8 @@ def test_every_category_has_a_status_and_a_whole_body(category: Category) -> Non
     rendered = render_error(error)
     assert rendered.status == STATUS[category] >= 400
     body = msgspec.to_builtins(rendered.body)
-    assert body["error"].keys() == {"code", "message", "type", "param"}
+    refused = category is Category.UNAUTHENTICATED
+    assert body["error"].keys() == {"code", "message", "type", *(() if refused else ("param",))}
     assert body["error"]["message"] == "Sentence."
     assert body["error"]["type"]
     assert "secret" not in repr(body)
@@ -30,11 +31,8 @@ def test_a_refused_key_is_exactly_what_localai_documents() -> None:
     rendered = render_error(Unauthenticated(KEY_REQUIRED))
     assert rendered.status == 401
     assert rendered.headers == {"WWW-Authenticate": "Bearer"}
-    error = msgspec.to_builtins(rendered.body)["error"]
-    assert (error["code"], error["message"], error["type"]) == (
-        401,
-        "An authentication key is required",
-        "invalid_request_error",
+    assert msgspec.json.encode(rendered.body) == (
+        b'{"error":{"code":401,"message":"An authentication key is required","type":"invalid_request_error"}}'
     )
 
 

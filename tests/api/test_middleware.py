@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from io import BytesIO
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from localai.mesh.secrets import Secret
 
@@ -18,7 +20,6 @@ REFUSED = {
         "code": 401,
         "message": "An authentication key is required",
         "type": "invalid_request_error",
-        "param": None,
     }
 }
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -159,3 +160,62 @@ async def test_a_broken_request_line_is_a_plain_400(serve: Any) -> None:
         assert b"400" in await reader.readline()
         writer.close()
         await writer.wait_closed()
+
+
+async def exchange_bytes(server: Any, data: bytes) -> tuple[bytes, bytes]:
+    """Head and body that a bare connection gets for some bytes; the server must close it."""
+    host, port = server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(data)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head, body
+
+
+async def test_a_host_that_is_no_text_is_refused_like_any_other(serve: Any) -> None:
+    async with serve() as server:
+        head, body = await exchange_bytes(server, b"GET / HTTP/1.1\r\nHost: evil\xff.com\r\nConnection: close\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 403")
+        assert json.loads(body)["error"]["code"] == "host_not_allowed"
+
+
+async def test_a_request_without_host(serve: Any) -> None:
+    async with serve() as server:
+        head, body = await exchange_bytes(server, b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert b" 403 " in head.splitlines()[0]
+        assert "Host" in json.loads(body)["error"]["message"]
+
+
+async def test_a_body_that_is_not_what_its_encoding_says_is_the_clients_mistake(serve: Any) -> None:
+    async with (
+        serve() as server,
+        server.http.post(
+            server.url + "/v1/chat/completions", data=b"garbage", headers={"Content-Encoding": "gzip"}, compress=None
+        ) as response,
+    ):
+        assert response.status == 400
+        assert (await response.json())["error"]["code"] == "unreadable_body"
+
+
+async def test_a_packed_body_is_counted_unpacked(serve: Any) -> None:
+    async with serve(upload_limit_bytes=20_000) as server:
+        for size, status in ((1000, 200), (100_000, 413)):
+            data = gzip.compress(json.dumps({**CHAT, "x": "y" * size}).encode())
+            headers = {"Content-Encoding": "gzip"}
+            async with server.http.post(server.url + "/v1/chat/completions", data=data, headers=headers) as response:
+                assert response.status == status
+                await response.read()
+
+
+async def test_other_refusals_of_the_http_library_have_our_shape(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serve() as server:
+
+        def refuse() -> None:
+            raise web.HTTPConflict(reason="Not now")
+
+        monkeypatch.setattr(server.dispatch, "models", refuse)
+        status, body = await server.get("/system")
+        assert (status, body["error"]["message"]) == (409, "Not now")
+        status, body = await server.get("/static/")
+        assert (status, body["error"]["code"]) == (404, "unknown_path")

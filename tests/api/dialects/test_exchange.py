@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localai.api.dialects.answer import AnswerHead
+from localai.api.dialects.chat import ChatRenderer
+from localai.api.dialects.completions import CompletionRenderer
 from localai.api.dialects.exchange import Exchange, join_deltas
 from localai.mesh.errors import Category
 from localai.node.inference import (
@@ -13,6 +19,7 @@ from localai.node.inference import (
     FinishReason,
     GenerateEvent,
     GenerateRequest,
+    Progress,
     RequestId,
     Started,
     TextInput,
@@ -97,3 +104,51 @@ def test_joining_keeps_every_text_and_every_other_event(answers: list[AnswerEven
     assert not any(
         isinstance(a, TextDelta) and isinstance(b, TextDelta) and a.choice == b.choice for a, b in neighbours
     )
+
+
+RAW_TOKENS = st.builds(Tokens, st.integers(-1, 4), st.just((1,)), st.binary(min_size=1, max_size=5))
+ENDS = st.builds(
+    Finished, st.lists(st.sampled_from(["stop", "length"]), min_size=1, max_size=3).map(tuple), st.just(Usage(1, 2))
+)
+RAW = st.one_of(RAW_TOKENS, RAW_TOKENS, st.just(Started("d", 3)), st.just(Progress("queued")), ENDS, st.just(LOST))
+
+
+@given(st.integers(1, 3), st.lists(st.lists(RAW, max_size=8), min_size=1, max_size=3), st.booleans())
+def test_any_raw_events_become_one_well_formed_stream(
+    choices: int, streams: list[list[GenerateEvent]], usage: bool
+) -> None:
+    requests = tuple(
+        GenerateRequest(RequestId(str(place)), "m", TextInput("p"), choices=choices, stop=("ab",))
+        for place in range(len(streams))
+    )
+    exchange = Exchange(requests)
+    answers: list[AnswerEvent] = []
+    for events in streams:
+        answers += exchange.feed(events)
+        if not exchange.closed:
+            answers += exchange.next_request()
+        if exchange.closed:
+            break
+    total = choices * len(requests)
+    head = AnswerHead("id", 1, "m", total, usage)
+    for renderer in (ChatRenderer(head), CompletionRenderer(head, ("e",) * total)):
+        payloads = [event.data for answer in join_deltas(answers) for event in renderer.stream(answer)]
+        assert payloads.count(b"[DONE]") == 1
+        assert payloads[-1] == b"[DONE]"
+        chunks = [json.loads(payload) for payload in payloads[:-1]]
+        failed = isinstance(answers[-1], Failed)
+        assert [place for place, chunk in enumerate(chunks) if "error" in chunk] == [len(chunks) - 1] * failed
+        if not failed:
+            whole_body = msgspec.to_builtins(renderer.whole(answers))
+            texts = [
+                choice["text"] if "text" in choice else choice["message"]["content"] for choice in whole_body["choices"]
+            ]
+            assert streamed_texts(chunks, total) == texts
+
+
+def streamed_texts(chunks: list[Any], count: int) -> list[str]:
+    texts = [""] * count
+    for chunk in chunks:
+        for choice in chunk["choices"]:
+            texts[choice["index"]] += choice.get("text", "") + choice.get("delta", {}).get("content", "")
+    return texts

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from localai.api.dialects.generation import (
+    MAX_TOKENS,
     RANGES,
     read_max_tokens,
     read_sampling,
@@ -60,7 +61,9 @@ def test_numbers_outside_their_range_are_named(name: str) -> None:
         assert caught.value.param == name
 
 
-@pytest.mark.parametrize(("value", "limit"), [(None, None), (0, None), (-1, None), (1, 1), (10**9, 10**9)])
+@pytest.mark.parametrize(
+    ("value", "limit"), [(None, None), (0, None), (-1, None), (1, 1), (10**9, 10**9), (2**70, MAX_TOKENS)]
+)
 def test_token_limits(value: int | None, limit: int | None) -> None:
     assert read_max_tokens(value, "max_tokens") == limit
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Any
 
 import openai
@@ -115,3 +117,21 @@ async def test_errors_become_the_clients_exceptions(serve: Any) -> None:
             await ai.models.retrieve("none")
         with pytest.raises(openai.InternalServerError):
             await ai.chat.completions.create(model="m", messages=HELLO, extra_body={"tools": [1]})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"max_tokens": 2**70}, {"seed": 2**70}, {"seed": -(2**70)}, {"model": None}, {"stream_options": {}}]
+)
+async def test_odd_values_are_served_and_the_next_request_too(serve: Any, fields: dict[str, Any]) -> None:
+    async with serve() as server:
+        for more in (fields, {}):
+            status, body = await server.post("/v1/chat/completions", {"messages": HELLO, **more})
+            assert status == 200
+            assert body["choices"][0]["message"]["content"] == "hello"
+
+
+async def test_a_prompt_that_no_worker_can_take_is_too_large(serve: Any) -> None:
+    async with serve() as server:
+        data = BytesIO(json.dumps({"prompt": "x" * 2_000_000, "stream": True}).encode())
+        async with server.http.post(server.url + "/v1/completions", data=data) as response:
+            assert response.status == 413
