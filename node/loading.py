@@ -22,15 +22,10 @@ def load_frame(config: ModelConfig, settings: Settings, cores: int) -> Load:
     """The frame that tells a worker what to load."""
     return Load(
         model_path=str(Path(settings.models_path, config.model_file)),
-        context_size=_context_size(config.context_size or settings.context_size),
+        context_size=max(-1, config.context_size or settings.context_size),
         slots=config.slots or DEFAULT_SLOTS,
         threads=config.threads or settings.threads or default_threads(cores),
     )
-
-
-def _context_size(wanted: int) -> int:
-    """-1 asks for the trained maximum in LocalAI's words; the worker's 0 lets the model and the default cap decide."""
-    return max(wanted, 0)
 
 
 def check_backend(config: ModelConfig, available: frozenset[str]) -> None:

@@ -166,7 +166,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--f16",
         Kind.BOOL,
-        "Half precision for models that do not say: half the memory for the context, hardly less exact.",
+        "Taken as LocalAI takes it; the memory of a context is half precision here in any case.",
         env=("LOCALAI_F16", "F16"),
         default="false",
         group="performance",
@@ -175,7 +175,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--threads",
         Kind.INT,
-        "Threads that compute for models that do not say; 0 means one per physical core. More than that is slower.",
+        "Threads that compute for models that do not say; 0 means all cores but one. More than there are is slower.",
         env=("LOCALAI_THREADS", "THREADS"),
         default="0",
         short="-t",

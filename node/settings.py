@@ -37,8 +37,8 @@ class LogSettings:
 class Settings:
     """Everything a node is told at start.
 
-    ``models`` are references in the order given, each once. ``threads`` 0 means one per physical
-    core; ``context_size`` 0 lets the node choose and -1 asks for the trained maximum; both, like
+    ``models`` are references in the order given, each once. ``threads`` 0 means all cores but one;
+    ``context_size`` 0 lets the node choose and -1 asks for the trained maximum; both, like
     ``f16``, are for models that do not say. ``upload_limit_bytes`` 0 means no limit. No ``api_keys``
     means that clients are not checked.
     """

@@ -66,8 +66,8 @@ def ensure_llama(root: Path, report: Report) -> LlamaBuild:
         Failed: nothing can be downloaded, or there is no place to keep it.
     """
     version = pinned_version((root / "requirements-llama.lock").read_text())
+    cache = cache_folder()
     try:
-        cache = cache_folder()
         cache.mkdir(parents=True, exist_ok=True)
         target = cache / f"{version}-{machine_key()}"
         with (cache / "build.lock").open("w") as lock:
@@ -77,8 +77,8 @@ def ensure_llama(root: Path, report: Report) -> LlamaBuild:
                 shutil.rmtree(target, ignore_errors=True)
                 build(root, cache, target, report)
     except OSError as error:
-        reason = f"{error.strerror or error}: {error.filename or ''}"
-        raise BuildFailed(f"its cache cannot be used, {reason}") from error
+        reason = f"{error.strerror or error}: {error.filename or cache}"
+        raise Failed(f"The cache folder cannot be used ({reason}). Set XDG_CACHE_HOME to a folder that can.") from error
     return finished(target)
 
 

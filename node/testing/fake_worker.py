@@ -149,7 +149,7 @@ class FakeWorker:
         if self.load_error is not None:
             self._say(LoadFailed(failed_from_error(self.load_error)))
             return
-        context_size = load.context_size or self.default_context_size
+        context_size = load.context_size if load.context_size > 0 else self.default_context_size
         self._schedule = Schedule(load.slots, context_size, _Bytes())
         for per_mille in (500, 1000):
             self._say(LoadProgress(per_mille))

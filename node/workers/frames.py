@@ -31,7 +31,8 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
 
     model_path: str
     context_size: int
-    """Tokens one sequence may hold, prompt and answer together; 0 takes what the model was trained for, capped."""
+    """Tokens one sequence may hold, prompt and answer together; 0 takes what the model was trained for, up to a cap
+    that suits small machines; -1 takes it without the cap."""
     slots: int
     """Sequences computed at once; more wait in the worker's queue."""
     threads: int

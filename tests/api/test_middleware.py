@@ -219,3 +219,13 @@ async def test_other_refusals_of_the_http_library_have_our_shape(serve: Any, mon
         assert (status, body["error"]["message"]) == (409, "Not now")
         status, body = await server.get("/static/")
         assert (status, body["error"]["code"]) == (404, "unknown_path")
+
+
+async def test_an_expectation_nobody_can_meet_still_has_the_security_headers(serve: Any) -> None:
+    async with (
+        serve() as server,
+        server.http.get(server.url + "/healthz", headers={"Expect": "magic"}, expect100=False) as response,
+    ):
+        assert response.status == 417
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "Server" not in response.headers

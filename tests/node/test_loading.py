@@ -35,7 +35,8 @@ def test_the_definition_wins() -> None:
 
 
 def test_the_trained_maximum_is_left_to_the_model() -> None:
-    assert load_frame(BARE, settings(context_size=-1), cores=1).context_size == 0
+    assert load_frame(BARE, settings(context_size=-1), cores=1).context_size == -1
+    assert load_frame(BARE, settings(context_size=-5), cores=1).context_size == -1
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (8, 7)])

@@ -59,7 +59,7 @@ class LlamaModel:
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self._vocabulary_size = int(self._lib.llama_vocab_n_tokens(self._vocab))
         trained = int(self._lib.llama_model_n_ctx_train(self._model))
-        context_size = load.context_size or min(trained or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
+        context_size = choose_context_size(load.context_size, trained)
         self._check_memory(load.slots, context_size)
         self._context = self._new_context(load, context_size)
         self._memory = self._lib.llama_get_memory(self._context)
@@ -290,6 +290,15 @@ class LlamaModel:
     def free_sampler(self, sampler: Sampler) -> None:
         """Give a sampler back."""
         self._lib.llama_sampler_free(sampler)
+
+
+def choose_context_size(wanted: int, trained: int) -> int:
+    """The context to make: what is wanted; 0 leaves it to us, -1 asks for all the model was trained for."""
+    if wanted > 0:
+        return wanted
+    if wanted < 0 and trained > 0:
+        return trained
+    return min(trained or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
 
 
 def _random_seed() -> int:

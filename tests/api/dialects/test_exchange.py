@@ -139,10 +139,8 @@ def test_any_raw_events_become_one_well_formed_stream(
         failed = isinstance(answers[-1], Failed)
         assert [place for place, chunk in enumerate(chunks) if "error" in chunk] == [len(chunks) - 1] * failed
         if not failed:
-            whole_body = msgspec.to_builtins(renderer.whole(answers))
-            texts = [
-                choice["text"] if "text" in choice else choice["message"]["content"] for choice in whole_body["choices"]
-            ]
+            body = msgspec.to_builtins(renderer.whole(answers))
+            texts = [choice["text"] if "text" in choice else choice["message"]["content"] for choice in body["choices"]]
             assert streamed_texts(chunks, total) == texts
 
 

@@ -12,7 +12,7 @@ from localai.mesh.errors import InvalidRequest, ModelLoadFailed
 from localai.node.inference import Sampling
 from localai.node.testing.corrupt_gguf import write_corrupt_gguf
 from localai.node.workers.frames import Load
-from localai.node.workers.llama.model import DEFAULT_CONTEXT_SIZE, EngineError, LlamaModel
+from localai.node.workers.llama.model import DEFAULT_CONTEXT_SIZE, EngineError, LlamaModel, choose_context_size
 from localai.node.workers.llama.schedule import STEP_TOKENS, Chunk, Ids
 
 pytestmark = pytest.mark.e2e
@@ -58,6 +58,14 @@ def test_progress_is_reported_and_a_size_is_chosen(tiny_model: Path) -> None:
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
     assert model.facts.context_size == DEFAULT_CONTEXT_SIZE
+
+
+@pytest.mark.parametrize(
+    ("wanted", "trained", "size"),
+    [(100, 4096, 100), (0, 2048, 2048), (0, 131_072, 4096), (0, 0, 4096), (-1, 131_072, 131_072), (-1, 0, 4096)],
+)
+def test_the_context_that_is_chosen(wanted: int, trained: int, size: int) -> None:
+    assert choose_context_size(wanted, trained) == size
 
 
 @pytest.mark.parametrize("text", ["hello", "naïve 日本 🎉", "", "<|user|>x", "\0\n\t"])
