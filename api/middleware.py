@@ -54,8 +54,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.update(SECURITY_HEADERS)
     if request_id := request.get(REQUEST_ID):
         response.headers["X-Correlation-ID"] = request_id
-    if "Server" in response.headers:
-        del response.headers["Server"]
+    response.headers.pop("Server", None)
 
 
 @web.middleware

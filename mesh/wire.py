@@ -67,9 +67,12 @@ class FrameCodec(Generic[T]):
         """Header and payload of one frame.
 
         Raises:
-            WireError: the payload is over the limit.
+            WireError: the payload is over the limit, or holds a number or text that msgpack cannot carry.
         """
-        payload = self._encoder.encode(frame)
+        try:
+            payload = self._encoder.encode(frame)
+        except (OverflowError, UnicodeEncodeError) as error:
+            raise WireError("A frame holds a value that cannot be sent.", detail=repr(error)[:300]) from error
         if len(payload) > self._max_frame_bytes:
             raise WireError(f"A frame of {len(payload)} bytes is over the limit of {self._max_frame_bytes} bytes.")
         return len(payload).to_bytes(_HEADER_BYTES, "big") + payload

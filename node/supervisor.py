@@ -201,8 +201,8 @@ class ModelSupervisor:
         try:
             self._worker.send(Generate(pending.request))
         except WireError as error:
-            message = "The prompt is too long to send to a worker. Shorten it."
-            pending.put(failed_from_error(TooLarge(message, detail=error.message)))
+            message = "The request cannot be sent to a worker: it is too long, or holds a value out of range."
+            pending.put(failed_from_error(TooLarge(message, detail=f"{error.message} {error.detail}")))
             self._loop.call_soon(self._handle, life.RequestEnded(request_id))
 
     def _put(self, request_id: RequestId, event: GenerateEvent) -> None:

@@ -64,6 +64,12 @@ def test_a_frame_over_the_limit_is_not_encoded() -> None:
         CODEC.encode(Text("x" * MAX_FRAME_BYTES))
 
 
+@pytest.mark.parametrize("frame", [Number(2**64), Text("\ud800")])
+def test_what_msgpack_cannot_carry_is_a_wire_error(frame: Text | Number) -> None:
+    with pytest.raises(WireError, match="cannot be sent"):
+        CODEC.encode(frame)
+
+
 @pytest.mark.parametrize(
     "payload",
     [

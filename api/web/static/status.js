@@ -74,6 +74,11 @@ function showCommand(model) {
 async function refresh() {
   clearTimeout(state.timer);
   if (document.hidden) return;
+  if ("needsKey" in element("curl").dataset && !state.key) {
+    element("key-form").hidden = false;
+    element("message").textContent = "";
+    return;
+  }
   try {
     const headers = state.key ? { Authorization: `Bearer ${state.key}` } : {};
     const response = await fetch("/system", { headers, cache: "no-store" });
