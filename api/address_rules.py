@@ -31,6 +31,13 @@ def _reach(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Reach:
     return "public"
 
 
+def is_wildcard(address: str) -> bool:
+    """True for the addresses that stand for every interface."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return parsed.is_unspecified or (mapped is not None and mapped.is_unspecified)
+
+
 def check_exposure(reach: Reach, *, has_keys: bool, allow_anonymous: bool) -> str | None:
     """A warning for the log, or None when there is nothing to say.
 

@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from localai.api import middleware
-from localai.api.address_rules import check_exposure, reach_of
+from localai.api.address_rules import check_exposure, is_wildcard, reach_of
 from localai.api.routes import generation, models, pages, system
 from localai.api.state import DISPATCH, SETTINGS, STARTED, VERSION
 from localai.node.dispatch import Dispatch
@@ -61,11 +61,12 @@ def program_version() -> str:
 
 def listening_addresses(host: str) -> list[str]:
     """IP addresses under which ``host`` can be reached: of every interface for a wildcard."""
-    if host in ("", "0.0.0.0", "::"):
-        families = (socket.AF_INET, socket.AF_INET6)
-        cards = psutil.net_if_addrs().values()
-        return [card.address for addresses in cards for card in addresses if card.family in families]
-    return sorted({str(found[4][0]) for found in socket.getaddrinfo(host, None)})
+    found = sorted({str(place[4][0]) for place in socket.getaddrinfo(host or "0.0.0.0", None)})
+    if not any(map(is_wildcard, found)):
+        return found
+    families = (socket.AF_INET, socket.AF_INET6)
+    cards = psutil.net_if_addrs().values()
+    return [card.address for addresses in cards for card in addresses if card.family in families]
 
 
 def host_names(settings: Settings) -> frozenset[str]:

@@ -40,6 +40,8 @@ _OPENAI_TYPES: dict[Category, str] = {
 }
 _TYPE = "invalid_request_error"
 KEY_REQUIRED = "An authentication key is required"
+CRASHED = "Something went wrong inside this node. Its log says what."
+"""All that a client is told of a mistake in this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def render_error(error: LocalAIError) -> Rendered:
 def _headers(error: LocalAIError) -> dict[str, str]:
     if error.category is Category.UNAUTHENTICATED:
         return {"WWW-Authenticate": "Bearer"}
+    if error.category is Category.UNSUPPORTED:
+        return {"x-should-retry": "false"}  # OpenAI's clients repeat every 5xx without it
     if error.retry_after_s is not None:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     return {}

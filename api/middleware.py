@@ -13,7 +13,7 @@ from aiohttp import web
 
 from localai.api.address_rules import check_host
 from localai.api.auth import is_allowed, presented_key
-from localai.api.errors import KEY_REQUIRED, render_error
+from localai.api.errors import CRASHED, KEY_REQUIRED, render_error
 from localai.api.responses import json_response
 from localai.api.web.headers import SECURITY_HEADERS
 from localai.mesh.errors import Category, InvalidRequest, LocalAIError, NotFound, TooLarge, Unauthenticated
@@ -75,7 +75,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         response = error_response(InvalidRequest(message, code="unreadable_body"))
     except Exception as exception:  # the top of a request: it must become an answer
         _LOG.exception("request_crashed", kind=type(exception).__name__)
-        response = error_response(LocalAIError("Something went wrong inside this node. Its log says what."))
+        response = error_response(LocalAIError(CRASHED))
     _LOG.debug("request_done", status=response.status, total_ms=round((time.monotonic() - began) * 1000, 1))
     return response
 

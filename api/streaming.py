@@ -17,9 +17,11 @@ from aiohttp import web
 
 from localai.api.dialects.answer import Renderer
 from localai.api.dialects.exchange import Exchange, join_deltas
+from localai.api.errors import CRASHED
 from localai.api.sse import KEEP_ALIVE, encode_event
+from localai.mesh.errors import LocalAIError
 from localai.node.dispatch import Dispatch
-from localai.node.inference import Failed, error_from_failed
+from localai.node.inference import Failed, error_from_failed, failed_from_error
 from localai.node.output_parser import AnswerEvent
 
 _LOG = structlog.get_logger()
@@ -28,6 +30,8 @@ SILENCE_S = 15.0
 """Longest time without a byte once the answer has begun."""
 WRITE_TIMEOUT_S = 30.0
 """A client that takes no byte for so long has stopped reading."""
+_NEVER_BLOCKS = 16_384
+"""Bytes that an empty send buffer takes at once: below asyncio's high-water mark of 64 KiB."""
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -67,10 +71,7 @@ async def stream_answer(
     """
     stream = EventStream(http)
     try:
-        async with aclosing(answer_events(dispatch, exchange)) as batches:
-            async for batch in batches:
-                if data := _render(batch, renderer, begun=stream.begun):
-                    await stream.write(data)
+        await _pump(stream, dispatch, exchange, renderer)
         await stream.end()
     except ConnectionError:
         pass  # the client left; closing the batches has told the worker
@@ -81,6 +82,24 @@ async def stream_answer(
     finally:
         stream.close()
     return stream.response
+
+
+async def _pump(stream: EventStream, dispatch: Dispatch, exchange: Exchange, renderer: Renderer) -> None:
+    complete = False
+    try:
+        async with aclosing(answer_events(dispatch, exchange)) as batches:
+            async for batch in batches:
+                if data := _render(batch, renderer, begun=stream.begun):
+                    await stream.write(data)
+                    complete = exchange.closed
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception as exception:  # a second status cannot be sent: it must become the stream's last event
+        if not stream.begun:
+            raise
+        _LOG.exception("stream_crashed", kind=type(exception).__name__)
+        if not complete:
+            await stream.write(_render([failed_from_error(LocalAIError(CRASHED))], renderer, begun=True))
 
 
 def _render(batch: list[AnswerEvent], renderer: Renderer, *, begun: bool) -> bytes:
@@ -114,11 +133,15 @@ class EventStream:
             ConnectionError: the client has left.
             TimeoutError: the client takes nothing.
         """
+        self._last_write = self._loop.time()
+        transport = self._http.transport
+        if self.begun and transport and not transport.get_write_buffer_size() and len(data) <= _NEVER_BLOCKS:
+            await self.response.write(data)  # the usual case, where a timer would cost as much as all the rest
+            return
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             if not self.begun:
                 await self.response.prepare(self._http)
                 self._keeper = asyncio.create_task(self._keep_alive())
-            self._last_write = self._loop.time()
             await self.response.write(data)
 
     async def end(self) -> None:

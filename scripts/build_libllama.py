@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from setup_steps import Failed, Report, run_logged
+from setup_steps import Failed, Report, held_locks, run_logged
 
 CMAKE_FLAGS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -67,15 +67,21 @@ def ensure_llama(root: Path, report: Report) -> LlamaBuild:
     """
     version = pinned_version((root / "requirements-llama.lock").read_text())
     cache = cache_folder()
+    target = cache / f"{version}-{machine_key()}"
+    if is_intact(target):  # also where the cache can only be read
+        return finished(target)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        target = cache / f"{version}-{machine_key()}"
         with (cache / "build.lock").open("w") as lock:
             report("waiting for another build")
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not is_intact(target):
-                shutil.rmtree(target, ignore_errors=True)
-                build(root, cache, target, report)
+            held_locks.add(lock.fileno())
+            try:
+                if not is_intact(target):
+                    shutil.rmtree(target, ignore_errors=True)
+                    build(root, cache, target, report)
+            finally:
+                held_locks.discard(lock.fileno())
     except OSError as error:
         reason = f"{error.strerror or error}: {error.filename or cache}"
         raise Failed(f"The cache folder cannot be used ({reason}). Set XDG_CACHE_HOME to a folder that can.") from error
@@ -173,7 +179,7 @@ def build_environment(root: Path, work: Path) -> Path:
 def fetch_source(root: Path, work: Path, tools: Path) -> Path:
     """The unpacked source package, its hash checked by pip."""
     folder = work / "source"
-    arguments = ["--no-deps", "--no-build-isolation", "--require-hashes", "--no-binary", ":all:"]
+    arguments = ["--no-deps", "--no-build-isolation", "--require-hashes", "--no-binary", ":all:", "--no-cache-dir"]
     lock = str(root / "requirements-llama.lock")
     _pip(tools, "download", *arguments, "--dest", str(folder), "-r", lock)
     (archive,) = folder.glob("*.tar.gz")

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -19,14 +20,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from build_libllama import BuildFailed, LlamaBuild, ensure_llama
-from setup_steps import Failed, Report, Steps, run_logged
+from build_libllama import BuildFailed, LlamaBuild, ensure_llama, machine_key
+from setup_steps import Failed, Report, Steps, held_locks, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "localai-setup.json"
 UNFINISHED = VENV / "localai-setup.unfinished"
 PYTHON = VENV / "bin" / "python"
+BASE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))  # ours may be the one of .venv, which may go
+PROGRAM = VENV / "bin" / "localai"
 LIBRARY = VENV / "share" / "localai" / "libllama"
 INPUTS = (
     "pyproject.toml",
@@ -40,6 +43,8 @@ INPUTS = (
     "scripts/build_libllama.py",
 )
 """What an environment is made from. A change in one of them makes it stale."""
+MISLEADING = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "LLAMA_CPP_LIB_PATH")
+"""Variables that would make pip install, or Python look, elsewhere than in the environment."""
 _DEBIAN_PACKAGES = {
     "venv": "python3-venv",
     "c++": "g++",
@@ -54,10 +59,14 @@ def main(arguments: Sequence[str]) -> int:
         print(f"scripts/setup knows only --test, not {' '.join(sorted(unknown))}.", file=sys.stderr)
         return 1
     wants_test = "--test" in arguments
-    wanted = fingerprint()
-    if is_current(wanted, wants_test):
-        return 0
+    signal.signal(signal.SIGTERM, interrupt)
+    for name in MISLEADING:
+        os.environ.pop(name, None)
+    os.environ["PIP_USER"] = "0"  # pip.conf may say otherwise
     try:
+        wanted = fingerprint()
+        if is_current(wanted, wants_test):
+            return 0
         with only_one():
             if not is_current(wanted, wants_test):
                 make(wanted, wants_test)
@@ -67,12 +76,24 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. Run it again to go on.", file=sys.stderr)
         return 130
+    except OSError as error:
+        reason = f"{error.strerror or error}: {error.filename or ROOT}"
+        print(
+            f"\nSetting up failed, {reason}. Check that the clone is complete and its folder writable.", file=sys.stderr
+        )
+        return 1
     return 0
+
+
+def interrupt(number: int, _frame: object) -> None:
+    """End on a signal as on Ctrl-C: the running program is stopped and temporary folders go."""
+    raise KeyboardInterrupt(number)
 
 
 def fingerprint() -> str:
     """A hash over everything an environment is made from."""
-    digest = hashlib.sha256(sys.version.encode() + str(ROOT).encode())
+    # The library is compiled for this very processor: a clone that moves to another machine is made anew.
+    digest = hashlib.sha256("\n".join((sys.version, str(ROOT), machine_key())).encode())
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
@@ -80,23 +101,62 @@ def fingerprint() -> str:
 
 def is_current(wanted: str, wants_test: bool) -> bool:
     """True when the environment is finished, made from the same things, and complete enough."""
+    stamp = read_stamp()
+    return bool(
+        stamp.get("fingerprint") == wanted
+        and (stamp.get("test") or not wants_test)
+        and PYTHON.exists()
+        and PROGRAM.exists()
+    )
+
+
+def read_stamp() -> dict[str, object]:
+    """What the stamp says; nothing if there is none, or a damaged one."""
     try:
         stamp = json.loads(STAMP.read_text())
     except (OSError, ValueError):
+        return {}
+    return stamp if isinstance(stamp, dict) else {}
+
+
+def write_stamp(stamp: dict[str, object]) -> None:
+    """Replace the stamp in one step."""
+    new = STAMP.with_suffix(".new")
+    new.write_text(json.dumps(stamp))
+    new.replace(STAMP)
+
+
+def can_be_updated() -> bool:
+    """True when what is installed can be built upon: not interrupted, not moved here, its Python still the same one."""
+    if UNFINISHED.exists() or not PYTHON.exists() or read_stamp().get("root", str(ROOT)) != str(ROOT):
         return False
-    return bool(stamp.get("fingerprint") == wanted and (stamp.get("test") or not wants_test) and PYTHON.exists())
+    return subprocess.run([PYTHON, "-I", "-c", "import pip"], capture_output=True, check=False).returncode == 0
+
+
+def discard_environment() -> None:
+    """Delete the environment. It is renamed first, so that one deleted by half is never taken for a whole one."""
+    doomed = VENV.with_name(".venv.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if VENV.exists() or VENV.is_symlink():
+        VENV.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 @contextmanager
 def only_one() -> Iterator[None]:
     """Wait until no other set-up of this folder runs."""
-    with (ROOT / ".venv.lock").open("w") as lock:
+    lock = os.open(ROOT, os.O_RDONLY)  # the folder itself: no file is left in it
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print("Another set-up of this folder is running; waiting for it.", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        held_locks.add(lock)
         yield
+    finally:
+        held_locks.discard(lock)
+        os.close(lock)
 
 
 def make(wanted: str, wants_test: bool) -> None:
@@ -108,15 +168,15 @@ def make(wanted: str, wants_test: bool) -> None:
     steps = Steps(5)
     with steps.step("System packages"):
         check_system()
-    had_test = STAMP.exists() and bool(json.loads(STAMP.read_text()).get("test"))
+    had_test = bool(read_stamp().get("test"))
+    if not can_be_updated():
+        discard_environment()
     STAMP.unlink(missing_ok=True)
-    if UNFINISHED.exists() or not PYTHON.exists():
-        shutil.rmtree(VENV, ignore_errors=True)
     with steps.step("Python environment"):
         if not PYTHON.exists():
             VENV.mkdir()
             UNFINISHED.touch()
-            run_logged([sys.executable, "-m", "venv", str(VENV)], "The environment could not be made")
+            run_logged([BASE_PYTHON, "-m", "venv", str(VENV)], "The environment could not be made")
         UNFINISHED.touch()
         pip("install", "--require-hashes", "-r", "requirements-pip.lock")
     with steps.step("Python packages"):
@@ -129,7 +189,7 @@ def make(wanted: str, wants_test: bool) -> None:
         pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
         check_library()
     UNFINISHED.unlink()
-    STAMP.write_text(json.dumps({"fingerprint": wanted, "test": wants_test or had_test}))
+    write_stamp({"fingerprint": wanted, "test": wants_test or had_test, "root": str(ROOT)})
 
 
 def pip(*arguments: str, **environment: str) -> None:
@@ -157,7 +217,7 @@ def check_system() -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run_logged(["apt-get", "update"], "apt-get update failed", env=environment)
     run_logged(["apt-get", "install", "--yes", "--no-install-recommends", *missing], "apt-get failed", env=environment)
-    if still := missing_parts():
+    if still := [_DEBIAN_PACKAGES[part] for part in missing_parts()]:
         raise Failed(f"These are still missing after apt-get: {' '.join(still)}. Install them and run this again.")
 
 
@@ -191,7 +251,8 @@ def install_llama(report: Report) -> None:
     except BuildFailed as problem:
         print(f"\nThe lean build of llama.cpp failed ({problem}). Building it the ordinary way; this takes longer.")
         pip(
-            "install", "--require-hashes", "--no-cache-dir", "--no-deps", "-r", "requirements-llama.lock",
+            "install", "--require-hashes", "--no-cache-dir", "--no-deps", "--force-reinstall",
+            "-r", "requirements-llama.lock",
             CMAKE_ARGS="-DGGML_RPC=ON",
         )  # fmt: skip
         return

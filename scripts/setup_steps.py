@@ -16,6 +16,9 @@ _BAR_WIDTH = 30
 _SHOWN_LINES = 25
 _SPARSE_EVERY_S = 30.0
 
+held_locks: set[int] = set()
+"""Descriptors of locks that the programs we run hold with us: after a kill -9 of us, the next set-up waits for them."""
+
 
 class Failed(Exception):
     """The set-up cannot go on. The message says what is wrong and what to do."""
@@ -102,8 +105,9 @@ def run_logged(
     with tempfile.TemporaryFile() as log:
         try:
             code = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env=env, check=False
-            ).returncode
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=cwd, env=env, check=False,
+                pass_fds=tuple(held_locks),
+            ).returncode  # fmt: skip
         except OSError as error:
             raise Failed(f"{problem}: {command[0]} could not be started ({error.strerror}).") from error
         if code != 0:

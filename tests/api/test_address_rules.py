@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from localai.api.address_rules import Reach, check_exposure, check_host, host_name, reach_of
+from localai.api.address_rules import Reach, check_exposure, check_host, host_name, is_wildcard, reach_of
 from localai.mesh.errors import Forbidden, SetupError
 
 
@@ -25,6 +25,16 @@ from localai.mesh.errors import Forbidden, SetupError
 )
 def test_the_widest_reach_counts(addresses: list[str], reach: Reach) -> None:
     assert reach_of(addresses) == reach
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0", "::%eth0"])
+def test_every_spelling_of_every_interface_is_known(address: str) -> None:
+    assert is_wildcard(address)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "192.168.1.5", "fe80::1%eth0"])
+def test_one_interface_is_not_every_interface(address: str) -> None:
+    assert not is_wildcard(address)
 
 
 def test_who_may_listen_without_a_key() -> None:

@@ -49,8 +49,12 @@ def test_a_private_address_without_keys_warns() -> None:
     assert [entry["reach"] for entry in logs if entry["event"] == "open_to_others"] == ["private"]
 
 
-def test_a_wildcard_stands_for_every_interface() -> None:
-    assert "127.0.0.1" in listening_addresses("")
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "0", "::", "::0", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0"])
+def test_a_wildcard_stands_for_every_interface(host: str) -> None:
+    assert "127.0.0.1" in listening_addresses(host)
+
+
+def test_another_address_stands_for_itself() -> None:
     assert listening_addresses("127.0.0.1") == ["127.0.0.1"]
 
 

@@ -10,6 +10,7 @@ from localai.mesh.errors import (
     RateLimited,
     Unauthenticated,
     Unavailable,
+    Unsupported,
     error_class,
 )
 
@@ -41,6 +42,10 @@ def test_when_to_come_back_is_in_whole_seconds(seconds: float, header: str) -> N
     for error in (RateLimited("Full.", retry_after_s=seconds), Unavailable("Busy.", retry_after_s=seconds)):
         assert render_error(error).headers == {"Retry-After": header}
     assert render_error(RateLimited("Full.")).headers == {}
+
+
+def test_clients_are_told_not_to_repeat_what_is_not_built() -> None:
+    assert render_error(Unsupported("No.")).headers == {"x-should-retry": "false"}
 
 
 def test_the_payload_inside_a_stream_is_the_same_body() -> None:

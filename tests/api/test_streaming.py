@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import aiohttp
@@ -76,6 +77,56 @@ async def test_a_failure_after_it_is_an_error_event_and_the_end(serve: Any) -> N
         *_, error, done = await chunks(server, CHAT)
         assert json.loads(error)["error"]["code"] == "worker_lost"
         assert done == "[DONE]"
+
+
+def crash_after(server: Any, batches: int, error: Exception) -> None:
+    """Let the answer break with ``error`` once it has given ``batches`` batches."""
+    generate = server.dispatch.generate_batches
+
+    async def broken(request: GenerateRequest) -> AsyncIterator[Any]:
+        left = batches
+        async with aclosing(generate(request)) as inner:
+            async for batch in inner:
+                if left == 0:
+                    raise error
+                left -= 1
+                yield batch
+
+    server.dispatch.generate_batches = broken
+
+
+async def test_a_crash_before_the_first_text_is_a_500(serve: Any) -> None:
+    async with serve() as server:
+        crash_after(server, 0, ZeroDivisionError("/secret/path"))
+        status, body = await server.post("/v1/chat/completions", CHAT)
+        assert (status, body["error"]["code"]) == (500, "internal_error")
+        assert "secret" not in str(body)
+
+
+async def test_a_crash_after_it_is_an_error_event_and_no_second_answer(serve: Any) -> None:
+    async with serve() as server:
+        crash_after(server, 8, ZeroDivisionError("/secret/path"))
+        *events, error, done = await chunks(server, CHAT)
+        assert "content" in events[1]
+        assert json.loads(error)["error"]["code"] == "internal_error"
+        assert "secret" not in error
+        assert done == "[DONE]"
+
+
+async def test_a_crash_after_the_end_changes_nothing(serve: Any) -> None:
+    async with serve() as server:
+        generate = server.dispatch.generate_batches
+
+        async def broken(request: GenerateRequest) -> AsyncIterator[Any]:
+            async with aclosing(generate(request)) as inner:
+                async for batch in inner:
+                    yield batch
+            raise ZeroDivisionError
+
+        server.dispatch.generate_batches = broken
+        events = await chunks(server, CHAT)
+        assert events.count("[DONE]") == 1
+        assert not any("error" in event for event in events)
 
 
 async def test_a_client_that_leaves_stops_the_worker(serve: Any) -> None:

@@ -104,3 +104,12 @@ def test_steps_are_told_in_lines_where_there_is_no_terminal(capsys: pytest.Captu
     with steps.step("Something") as report:
         report("half", 1, 2)
     assert capsys.readouterr().err.splitlines()[0] == "[1/1] Something ..."
+
+
+def test_a_kept_build_is_used_without_writing_to_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    target = build_libllama.cache_folder() / f"0.3.36-{build_libllama.machine_key()}"
+    fake_build(target)
+    built = build_libllama.ensure_llama(SCRIPTS.parent, lambda text, done=0, total=0: None)
+    assert built.library == target / "lib"
+    assert list(target.parent.iterdir()) == [target]

@@ -56,7 +56,8 @@ function show(system) {
   element("list").replaceChildren(...system.models.map((model) => card(model, now)));
   const none = system.phase === "starting" ? "The first model is being installed." : "There is no model here yet.";
   element("message").textContent = system.models.length ? "" : none;
-  if (system.models.length) showCommand(system.models[0].id);
+  const usable = system.models.find((model) => model.state !== "broken") ?? system.models[0];
+  if (usable) showCommand(usable.id);
 }
 
 function showCommand(model) {
