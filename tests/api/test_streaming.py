@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any
 
 import aiohttp
@@ -15,7 +14,7 @@ import structlog
 
 from localai.api import streaming
 from localai.mesh.errors import Category, ModelLoadFailed
-from localai.node.inference import GenerateRequest
+from localai.node.inference import Finished, GenerateEvent, GenerateRequest, Started, Tokens, Usage
 from localai.node.testing.fake_worker import FakeWorker
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -79,25 +78,23 @@ async def test_a_failure_after_it_is_an_error_event_and_the_end(serve: Any) -> N
         assert done == "[DONE]"
 
 
-def crash_after(server: Any, batches: int, error: Exception) -> None:
-    """Let the answer break with ``error`` once it has given ``batches`` batches."""
-    generate = server.dispatch.generate_batches
+def crash_after(server: Any, *events: GenerateEvent) -> None:
+    """Let every answer be these events and then a crash."""
 
-    async def broken(request: GenerateRequest) -> AsyncIterator[Any]:
-        left = batches
-        async with aclosing(generate(request)) as inner:
-            async for batch in inner:
-                if left == 0:
-                    raise error
-                left -= 1
-                yield batch
+    async def broken(_request: GenerateRequest) -> AsyncIterator[list[GenerateEvent]]:
+        for event in events:
+            yield [event]
+        raise ZeroDivisionError("/secret/path")
 
     server.dispatch.generate_batches = broken
 
 
+STARTED, TEXT = Started("digest", 3), Tokens(0, (1,), b"hello")
+
+
 async def test_a_crash_before_the_first_text_is_a_500(serve: Any) -> None:
     async with serve() as server:
-        crash_after(server, 0, ZeroDivisionError("/secret/path"))
+        crash_after(server, STARTED)
         status, body = await server.post("/v1/chat/completions", CHAT)
         assert (status, body["error"]["code"]) == (500, "internal_error")
         assert "secret" not in str(body)
@@ -105,9 +102,9 @@ async def test_a_crash_before_the_first_text_is_a_500(serve: Any) -> None:
 
 async def test_a_crash_after_it_is_an_error_event_and_no_second_answer(serve: Any) -> None:
     async with serve() as server:
-        crash_after(server, 8, ZeroDivisionError("/secret/path"))
-        *events, error, done = await chunks(server, CHAT)
-        assert "content" in events[1]
+        crash_after(server, STARTED, TEXT)
+        _role, text, error, done = await chunks(server, CHAT)
+        assert json.loads(text)["choices"][0]["delta"] == {"content": "hello"}
         assert json.loads(error)["error"]["code"] == "internal_error"
         assert "secret" not in error
         assert done == "[DONE]"
@@ -115,18 +112,10 @@ async def test_a_crash_after_it_is_an_error_event_and_no_second_answer(serve: An
 
 async def test_a_crash_after_the_end_changes_nothing(serve: Any) -> None:
     async with serve() as server:
-        generate = server.dispatch.generate_batches
-
-        async def broken(request: GenerateRequest) -> AsyncIterator[Any]:
-            async with aclosing(generate(request)) as inner:
-                async for batch in inner:
-                    yield batch
-            raise ZeroDivisionError
-
-        server.dispatch.generate_batches = broken
-        events = await chunks(server, CHAT)
-        assert events.count("[DONE]") == 1
-        assert not any("error" in event for event in events)
+        crash_after(server, STARTED, TEXT, Finished(("stop",), Usage(3, 1)))
+        _role, _text, finish, done = await chunks(server, CHAT)
+        assert json.loads(finish)["choices"][0]["finish_reason"] == "stop"
+        assert done == "[DONE]"
 
 
 async def test_a_client_that_leaves_stops_the_worker(serve: Any) -> None:
