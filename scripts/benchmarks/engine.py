@@ -155,7 +155,7 @@ async def _compare(ours: Server, theirs: Server, quick: bool) -> list[Row]:
     tokens, pairs = (16, 2) if quick else (TOKENS, PAIRS)
     rows: list[Row] = []
     timeout = aiohttp.ClientTimeout(total=300)
-    # A connection per request: llama-server closes idle ones when it likes, and a client that has just picked one fails.
+    # A connection per request: llama-server closes idle ones when it likes, and a client that picked one would fail.
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
         for server in (ours, theirs):
