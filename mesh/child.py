@@ -26,12 +26,17 @@ _EXIT_TIMEOUT_S = 5.0
 _KEPT_NAMES = frozenset(
     {"PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "XDG_CACHE_HOME"}
 )
+_SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 _KEPT_PREFIXES = ("LC_", "PYTHON", "GGML_", "LLAMA_", "CUDA_", "NVIDIA_", "OMP_", "OPENBLAS_", "COVERAGE_")
 
 
 def child_environment(parent: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str]:
     """The part of ``parent`` a child needs to run, with ``extra`` on top. Keys and tokens are never in it."""
-    kept = {k: v for k, v in parent.items() if k in _KEPT_NAMES or k.startswith(_KEPT_PREFIXES)}
+    kept = {
+        name: value
+        for name, value in parent.items()
+        if (name in _KEPT_NAMES or name.startswith(_KEPT_PREFIXES)) and not any(word in name for word in _SECRET_WORDS)
+    }
     return {**kept, **extra}
 
 
@@ -66,6 +71,11 @@ class Child:
         """Queue bytes for the child; dropped once the connection is closed."""
         if not self._writer.is_closing():
             self._writer.write(data)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes queued that the child has not taken."""
+        return self._writer.transport.get_write_buffer_size()
 
     def close_input(self) -> None:
         """Close our end: a well-behaved child exits."""
@@ -110,7 +120,10 @@ async def spawn_child(name: str, arguments: Sequence[str], environment: Mapping[
     Raises:
         SetupError: the program could not be started.
     """
-    ours, theirs = socket.socketpair()
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        raise _start_error(name, error) from error
     ours.setblocking(False)
     try:
         process = await asyncio.create_subprocess_exec(
@@ -126,8 +139,7 @@ async def spawn_child(name: str, arguments: Sequence[str], environment: Mapping[
         )
     except OSError as error:
         ours.close()
-        message = f"The child process '{name}' could not be started: {os.strerror(error.errno or 0)}."
-        raise SetupError(message, detail=repr(error)) from error
+        raise _start_error(name, error) from error
     except BaseException:
         ours.close()
         raise
@@ -135,3 +147,8 @@ async def spawn_child(name: str, arguments: Sequence[str], environment: Mapping[
         theirs.close()
     reader, writer = await asyncio.open_connection(sock=ours)
     return Child(name, process, reader, writer)
+
+
+def _start_error(name: str, error: OSError) -> SetupError:
+    message = f"The child process '{name}' could not be started: {os.strerror(error.errno or 0)}."
+    return SetupError(message, detail=repr(error))

@@ -137,7 +137,8 @@ class Dispatch:
                     if attempt.should_retry(batch):
                         _LOG.warning("request_retried", model=request.model)
                         break
-                    yield attempt.to_give_out(batch)
+                    if out := attempt.to_give_out(batch):
+                        yield out
                 else:
                     return
 
@@ -181,7 +182,7 @@ class _Attempt:
         return True
 
     def to_give_out(self, batch: list[GenerateEvent]) -> list[GenerateEvent]:
-        """The batch without a second Started."""
+        """The batch without a second Started; it may be empty then."""
         self._committed = self._committed or any(isinstance(event, Tokens) for event in batch)
         if not any(isinstance(event, Started) for event in batch):
             return batch

@@ -66,7 +66,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None
-    """0 to 2**32 - 1; None draws a fresh one."""
+    """0 to :data:`SEEDS` - 1; None draws a fresh one."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -91,6 +91,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     """Never leave the node where it entered."""
 
 
+SEEDS = 2**32 - 1
+"""How many seeds there are: llama.cpp takes the largest 32-bit number for "draw one yourself"."""
 MAX_CHOICES = 16
 MAX_STOP_STRINGS = 16
 

@@ -24,6 +24,8 @@ def create_models_folder(path: Path) -> Path:
         SetupError: it cannot be made or written to, or something else has its name.
     """
     path = path.expanduser().absolute()
+    if not _is_text(str(path)):
+        raise _folder_error(Path(os.fsencode(path).decode("utf-8", "replace")), "has a name that is not UTF-8")
     try:
         path.mkdir(mode=0o750, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -50,6 +52,10 @@ def list_models_folder(path: Path) -> FolderListing:
                 if position >= MAX_ENTRIES:
                     raise _folder_error(path, f"holds more than {MAX_ENTRIES} entries")
                 if entry.name.startswith(".") or (size := _file_size(entry)) is None:
+                    continue
+                if not _is_text(entry.name):
+                    shown = os.fsencode(entry.name).decode("utf-8", "replace")
+                    problems.append(Problem(shown, f"The name of {shown} is not UTF-8, so it is left out. Rename it."))
                     continue
                 files[entry.name] = size
                 if entry.name.lower().endswith(_DEFINITION_ENDINGS):
@@ -87,6 +93,15 @@ def check_model_file(models_path: Path, config: ModelConfig) -> Path:
         raise ModelLoadFailed(message, code="bad_model_file", detail=str(path)) from error
     parse_gguf_header(head, status.st_size, config.model_file)
     return path
+
+
+def _is_text(name: str) -> bool:
+    """False for a name that holds bytes outside UTF-8: it cannot be sent to a client or a worker."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _file_size(entry: os.DirEntry[str]) -> int | None:

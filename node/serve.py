@@ -41,7 +41,7 @@ from localai.node.workers.process import BACKENDS, spawn_worker
 
 _LOG = structlog.get_logger()
 
-GRACE_S = 5.0
+GRACE_S = 4.0
 """What running answers get after SIGTERM. With stopping the workers the whole end takes less than 10 s."""
 _CONNECTIONS_CLOSE_S = 1.0
 
@@ -106,7 +106,7 @@ async def _serve(settings: Settings, make_app: MakeApp, sockets: list[socket.soc
             await stopping
         else:
             provisioning.cancel()
-            await asyncio.wait({provisioning})
+            await asyncio.wait({provisioning}, timeout=GRACE_S)
     finally:
         await _shut_down(dispatch, runner)
     return 0

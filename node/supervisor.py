@@ -14,7 +14,7 @@ from typing import assert_never
 
 import structlog
 
-from localai.mesh.errors import LocalAIError, ModelLoadFailed, TooLarge, UpstreamFailed, WireError
+from localai.mesh.errors import LocalAIError, ModelLoadFailed, RateLimited, TooLarge, UpstreamFailed, WireError
 from localai.node.inference import (
     GenerateEvent,
     GenerateRequest,
@@ -169,7 +169,7 @@ class ModelSupervisor:
                 reading = self._run_worker(command.incarnation)
                 self._reader = self._loop.create_task(reading, context=contextvars.Context())
             case life.SendLoad():
-                self._send(self._load)
+                self._send_load(command.incarnation)
             case life.Admit():
                 self._admit(command.request_id)
             case life.CancelWork():
@@ -194,6 +194,14 @@ class ModelSupervisor:
         if self._worker is not None:
             self._worker.send(frame)
 
+    def _send_load(self, incarnation: int) -> None:
+        try:
+            self._send(self._load)
+        except WireError as error:
+            message = f"The path of model '{self._model}' cannot be sent to a worker. Rename the file or its folder."
+            problem = ModelLoadFailed(message, detail=error.detail)
+            self._loop.call_soon(self._handle, life.LoadRejected(incarnation, problem))
+
     def _admit(self, request_id: RequestId) -> None:
         pending = self._pending.get(request_id)
         if pending is None or self._worker is None:
@@ -202,8 +210,14 @@ class ModelSupervisor:
             self._worker.send(Generate(pending.request))
         except WireError as error:
             message = "The request cannot be sent to a worker: it is too long, or holds a value out of range."
-            pending.put(failed_from_error(TooLarge(message, detail=f"{error.message} {error.detail}")))
-            self._loop.call_soon(self._handle, life.RequestEnded(request_id))
+            self._refuse(pending, TooLarge(message, detail=f"{error.message} {error.detail}"))
+        except RateLimited as error:
+            self._refuse(pending, error)
+
+    def _refuse(self, pending: _Pending, error: LocalAIError) -> None:
+        """Fail a request that the machine has admitted and the worker has not got."""
+        pending.put(failed_from_error(error))
+        self._loop.call_soon(self._handle, life.RequestEnded(pending.request.id))
 
     def _put(self, request_id: RequestId, event: GenerateEvent) -> None:
         pending = self._pending.get(request_id)
@@ -213,6 +227,17 @@ class ModelSupervisor:
     # Worker
 
     async def _run_worker(self, incarnation: int) -> None:
+        """One process from start to end. Whatever happens in here, the machine hears of the end."""
+        try:
+            await self._run_process(incarnation)
+        except Exception as error:  # a mistake of ours must not leave a model without its end for ever
+            _LOG.exception("worker_task_crashed", model=self._model, kind=type(error).__name__)
+            if self._worker is not None:
+                self._worker.kill()
+                self._worker = None
+            self._handle(life.Ended(incarnation, "lost by this node"))
+
+    async def _run_process(self, incarnation: int) -> None:
         try:
             worker = await self._spawn()
         except LocalAIError as error:

@@ -8,14 +8,13 @@ from typing import Any
 from localai.api.schemas.openai_requests import GenerationBody
 from localai.api.schemas.openai_responses import PromptTokensDetails, Reason, UsageBody
 from localai.mesh.errors import InvalidRequest, Unsupported
-from localai.node.inference import MAX_CHOICES, MAX_STOP_STRINGS, FinishReason, Sampling, Usage
+from localai.node.inference import MAX_CHOICES, MAX_STOP_STRINGS, SEEDS, FinishReason, Sampling, Usage
 
 SYSTEM_FINGERPRINT = "fp_localai_mesh"
 MAX_STOP_CHARS = 1000
 MAX_TOKENS = 2**31 - 1
 """More than any context holds; what is beyond it does not fit into a frame either."""
 _RANDOM_SEED = -1
-_SEEDS = 2**32
 _REASONS: dict[FinishReason, Reason] = {"stop": "stop", "stop_string": "stop", "length": "length"}
 
 Range = tuple[float, float]
@@ -56,7 +55,7 @@ def read_sampling(body: GenerationBody) -> Sampling:
         repeat_penalty=_or(body.repeat_penalty, default.repeat_penalty),
         frequency_penalty=_or(body.frequency_penalty, default.frequency_penalty),
         presence_penalty=_or(body.presence_penalty, default.presence_penalty),
-        seed=None if body.seed is None or body.seed == _RANDOM_SEED else body.seed % _SEEDS,
+        seed=None if body.seed is None or body.seed == _RANDOM_SEED else body.seed % SEEDS,
     )
 
 

@@ -36,7 +36,8 @@ class WorkerConnection(Protocol):
         """Queue a frame for it. Does nothing once the worker has ended.
 
         Raises:
-            WireError: the frame is over the size limit; nothing was sent.
+            WireError: the frame is over the size limit, or cannot be encoded; nothing was sent.
+            RateLimited: too much waits to be read by it already, and this is a new request; nothing was sent.
         """
 
     async def receive(self) -> Sequence[FromWorker] | WorkerEnd:

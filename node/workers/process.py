@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Sequence
 
 from localai.mesh.child import Child, child_environment, spawn_child
-from localai.mesh.errors import WireError
+from localai.mesh.errors import RateLimited, WireError
 from localai.mesh.wire import FrameDecoder
 from localai.node.workers.connection import WorkerEnd
-from localai.node.workers.frames import FromWorker, ToWorker, from_worker_codec, to_worker_codec
+from localai.node.workers.frames import FromWorker, Generate, ToWorker, from_worker_codec, to_worker_codec
 
 _READ_BYTES = 1 << 16
+MAX_UNSENT_BYTES = 8 << 20
+"""What may wait for a worker that does not read: bounds what clients that leave at once can make us hold."""
 _MAINS = {"llama-cpp": "localai.node.workers.llama.main"}
 BACKENDS = frozenset(_MAINS)
 """Backend names this node has a worker for."""
@@ -36,7 +38,12 @@ class WorkerProcess:
 
     def send(self, frame: ToWorker) -> None:
         """See ``WorkerConnection.send``."""
-        self._child.write(self._to_worker.encode(frame))
+        data = self._to_worker.encode(frame)
+        if isinstance(frame, Generate) and self._child.unsent_bytes + len(data) > MAX_UNSENT_BYTES:
+            raise RateLimited(
+                "The model's worker does not keep up with its requests. Try again soon.", retry_after_s=1.0
+            )
+        self._child.write(data)
 
     async def receive(self) -> Sequence[FromWorker] | WorkerEnd:
         """See ``WorkerConnection.receive``."""

@@ -20,7 +20,8 @@ async def start(program: str) -> Child:
 
 
 def test_keys_and_tokens_stay_out_of_the_environment() -> None:
-    parent = {"PATH": "/bin", "LOCALAI_API_KEY": "k", "TOKEN": "t", "AWS_SECRET": "s", "LC_ALL": "C", "X": "0"}
+    secrets = dict.fromkeys(("LOCALAI_API_KEY", "TOKEN", "AWS_SECRET", "LLAMA_API_KEY", "LLAMA_ARG_HF_TOKEN"), "s")
+    parent = {"PATH": "/bin", "LC_ALL": "C", "X": "0", **secrets}
     assert child_environment(parent, {"X": "1"}) == {"PATH": "/bin", "LC_ALL": "C", "X": "1"}
 
 
@@ -66,6 +67,23 @@ async def test_a_child_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPat
 async def test_a_program_that_does_not_exist_is_a_setup_error() -> None:
     with pytest.raises(SetupError, match="could not be started"):
         await spawn_child("test", ["/does/not/exist"], {})
+
+
+async def test_without_a_free_descriptor_it_is_a_setup_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("socket.socketpair", none_left)
+    with pytest.raises(SetupError, match="Too many open files"):
+        await spawn_child("test", [sys.executable], {})
+
+
+async def test_what_a_child_does_not_read_is_counted() -> None:
+    child = await start("signal.pause()")
+    child.write(b"x" * (8 << 20))
+    assert child.unsent_bytes > 1 << 20
+    child.kill()
+    await child.wait()
 
 
 async def test_no_other_descriptors_are_inherited() -> None:

@@ -40,12 +40,14 @@ def ask(name: str, model: str = "m", text: str = "hello") -> GenerateRequest:
 
 
 @asynccontextmanager
-async def node(make: Make = FakeWorker, catalog: Catalog | None = CATALOG) -> AsyncIterator[Dispatch]:
+async def node(
+    make: Make = FakeWorker, catalog: Catalog | None = CATALOG, context_size: int = 512
+) -> AsyncIterator[Dispatch]:
     def supervise(config: ModelConfig) -> ModelSupervisor:
         async def spawn() -> WorkerConnection:
             return make()
 
-        load = Load(config.model_file, 512, 2, 1)
+        load = Load(config.model_file, context_size, 2, 1)
         return ModelSupervisor(config.name, load, spawn, LifecycleConfig(backoff_s=(0.0,)))
 
     dispatch = Dispatch(supervise, catalog)
@@ -162,6 +164,30 @@ async def test_a_second_start_is_announced_once() -> None:
         events = await collect(dispatch, ask("a"))
         assert text(events) == b"hello"
         assert sum(isinstance(event, Started) for event in events) == 1
+
+
+async def test_a_retry_that_only_starts_at_first_goes_on() -> None:
+    """Two long prompts share a step: the second try of one of them begins with nothing but a Started."""
+    made: list[FakeWorker] = []
+
+    def make() -> FakeWorker:
+        steps = iter(range(1))
+
+        async def step() -> None:
+            await asyncio.sleep(0)
+            if worker is made[0] and next(steps, None) is None:
+                worker.die()
+                await asyncio.Event().wait()
+
+        worker = FakeWorker(before_step=step, answer=lambda _: b"hi")
+        made.append(worker)
+        return worker
+
+    async with node(make, context_size=2048) as dispatch:
+        answers = await asyncio.gather(*(collect(dispatch, ask(name, text="x" * 700)) for name in "ab"))
+        assert [text(events) for events in answers] == [b"hi", b"hi"]
+        assert all(isinstance(events[-1], Finished) for events in answers)
+        assert len(made) == 2
 
 
 async def test_a_client_that_leaves_is_logged_and_cancelled() -> None:

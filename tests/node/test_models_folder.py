@@ -117,3 +117,17 @@ def test_a_model_file_is_checked_before_use(tmp_path: Path, tiny_model: Path) ->
 def test_a_model_file_that_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadFailed, match="cannot be read: is a directory"):
         check_model_file(tmp_path.parent, ModelConfig("m", tmp_path.name))
+
+
+def test_a_name_that_is_no_text_is_left_out_with_a_word(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff.gguf")).write_bytes(b"GGUF")
+    (tmp_path / "good.gguf").write_bytes(b"GGUF")
+    catalog = read_catalog(tmp_path)
+    assert [config.name for config in catalog.models] == ["good"]
+    assert "not UTF-8" in catalog.problems[0].message
+    catalog.problems[0].message.encode()
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="not UTF-8"):
+        create_models_folder(Path(os.fsdecode(os.fsencode(tmp_path) + b"/bad\xff")))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
-from localai.mesh.errors import Category, ModelLoadFailed, SetupError
+from localai.mesh.errors import Category, ModelLoadFailed, RateLimited, SetupError
 from localai.node import supervisor as supervisor_module
 from localai.node.inference import (
     ChatInput,
@@ -25,8 +25,8 @@ from localai.node.inference import (
 )
 from localai.node.supervisor import ModelSupervisor
 from localai.node.testing.fake_worker import FakeWorker
-from localai.node.workers.connection import WorkerConnection
-from localai.node.workers.frames import Hello, Load
+from localai.node.workers.connection import WorkerConnection, WorkerEnd
+from localai.node.workers.frames import FromWorker, Generate, Hello, Load, ToWorker
 from localai.node.workers.lifecycle import LifecycleConfig, State
 
 LOAD = Load("m.gguf", 512, 2, 1)
@@ -255,3 +255,69 @@ async def test_a_frozen_worker_is_killed_and_replaced() -> None:
     assert text(await collect(supervisor, ask("a"))) == b"hello"
     assert len(frozen) == 2
     await supervisor.aclose()
+
+
+async def test_a_mistake_while_starting_or_reading_is_an_end_like_any_other() -> None:
+    class Confused(FakeWorker):
+        async def receive(self) -> Sequence[FromWorker] | WorkerEnd:
+            await super().receive()
+            raise ZeroDivisionError("a mistake of ours")
+
+    attempts = 0
+
+    async def spawn() -> WorkerConnection:
+        nonlocal attempts
+        attempts += 1
+        match attempts:
+            case 1:
+                raise OSError(24, "Too many open files")
+            case 2:
+                return Confused()
+            case _:
+                return FakeWorker()
+
+    supervisor = ModelSupervisor("m", LOAD, spawn, FAST)
+    async with asyncio.timeout(20):
+        assert text(await collect(supervisor, ask("a"))) == b"hello"
+        assert attempts == 3
+        await supervisor.aclose()
+
+
+async def test_a_mistake_in_every_start_does_not_keep_the_node_from_ending() -> None:
+    async def spawn() -> WorkerConnection:
+        raise OSError(24, "Too many open files")
+
+    supervisor = ModelSupervisor("m", LOAD, spawn, FAST)
+    async with asyncio.timeout(20):
+        assert isinstance((await collect(supervisor, ask("a")))[-1], Failed)
+        await supervisor.aclose()
+
+
+async def test_a_path_that_cannot_be_sent_is_a_load_failure() -> None:
+    farm = Farm()
+    supervisor = ModelSupervisor("m", Load("bad-\udcff.gguf", 512, 2, 1), farm.spawn, FAST)
+    async with asyncio.timeout(20):
+        last = (await collect(supervisor, ask("a")))[-1]
+        assert isinstance(last, Failed)
+        assert "Rename" in last.message
+        await supervisor.aclose()
+
+
+async def test_a_worker_that_does_not_keep_up_refuses_with_a_time_to_come_back() -> None:
+    class Full(FakeWorker):
+        def send(self, frame: ToWorker) -> None:
+            if isinstance(frame, Generate):
+                raise RateLimited("It does not keep up.", retry_after_s=1.0)
+            super().send(frame)
+
+    async def spawn() -> WorkerConnection:
+        return Full()
+
+    supervisor = ModelSupervisor("m", LOAD, spawn, FAST)
+    async with asyncio.timeout(20):
+        last = (await collect(supervisor, ask("a")))[-1]
+        assert isinstance(last, Failed)
+        assert last.category is Category.RATE_LIMITED
+        await asyncio.sleep(0)  # the machine is told in the loop's next round
+        assert supervisor.statistics().active == 0
+        await supervisor.aclose()

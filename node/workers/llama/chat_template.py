@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -36,7 +35,7 @@ class ChatTemplate:
         environment.globals["strftime_now"] = strftime_now
         try:
             self._template = environment.from_string(source)
-        except jinja2.TemplateError as error:
+        except Exception as error:  # the template is code from outside: whatever it raises is its fault
             raise InvalidRequest(
                 "The chat template inside this model is broken. Use /v1/completions, or another copy of the model.",
                 code="bad_chat_template",
@@ -62,7 +61,7 @@ class ChatTemplate:
         except _Refused as refusal:
             message = f"This model's chat template refuses the conversation: {refusal.reason}"
             raise InvalidRequest(message[:500], param="messages") from refusal
-        except (jinja2.TemplateError, TypeError, ValueError, RecursionError, OverflowError) as error:
+        except Exception as error:  # as above
             message = "This model's chat template fails on the conversation. Try plain user and assistant turns."
             raise InvalidRequest(message, param="messages", detail=repr(error)[:300]) from error
 

@@ -1,12 +1,14 @@
 """Main of a llama.cpp worker: ``python -m localai.node.workers.llama.main FD`` (shell).
 
-Three threads: the main one owns the engine; *inbox* reads frames, renders and tokenizes prompts; *pulse* sends the
-heartbeat. End of input means exit, at once: there is nothing to save, and unloading a model is ending its process.
+Four threads: the main one owns the engine; *inbox* reads frames; *prompts* renders and tokenizes; *pulse* sends the
+heartbeat. One that fails ends the process, since a worker that lives but is deaf would never be replaced. End of input
+means exit, at once: there is nothing to save, and unloading a model is ending its process.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import queue
 import signal
@@ -14,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from datetime import datetime
 from typing import NoReturn, assert_never
 
@@ -47,10 +50,13 @@ from localai.node.workers.frames import (
 from localai.node.workers.llama.chat_template import ChatTemplate
 from localai.node.workers.llama.engine import Engine
 from localai.node.workers.llama.model import LlamaModel
+from localai.node.workers.llama.prompt_queue import PromptQueue
 from localai.node.workers.llama.schedule import EventList, Ids
 
 _READ_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
+PROMPT_TIMEOUT_S = 60.0
+"""Longest time for one prompt. A megabyte takes a third of a second; a template from outside may loop for ever."""
 _PROGRESS_STEP_PER_MILLE = 50
 
 
@@ -132,12 +138,14 @@ class Worker:
         self._pipe = pipe
         self._engine = engine
         self._prompts = prompts
+        self._unbuilt = PromptQueue()
         self._inbox: queue.SimpleQueue[tuple[GenerateRequest, Ids, str] | RequestId] = queue.SimpleQueue()
         self._step_began = 0.0
 
     def run(self) -> None:
         """Serve until the process exits."""
         threading.Thread(target=self._read, name="inbox", daemon=True).start()
+        threading.Thread(target=self._build, name="prompts", daemon=True).start()
         threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
         while True:
             self._take_all()
@@ -164,25 +172,31 @@ class Worker:
             for frame in self._pipe.receive():
                 match frame:
                     case Generate(request=request):
-                        self._accept(request)
+                        self._unbuilt.put(request)
                     case Cancel(request_id=request_id):
-                        self._inbox.put(request_id)
+                        if not self._unbuilt.cancel(request_id):
+                            self._inbox.put(request_id)
                     case Load():
                         stop("A second Load: one process serves one model.")
                     case _:
                         assert_never(frame)
 
-    def _accept(self, request: GenerateRequest) -> None:
-        try:
-            prompt, template_id = self._prompts.build(request)
-        except LocalAIError as error:
-            self._emit([(request.id, failed_from_error(error))])
-        else:
-            self._inbox.put((request, prompt, template_id))
+    def _build(self) -> None:
+        while True:
+            request = self._unbuilt.take()
+            try:
+                job = (request, *self._prompts.build(request))
+            except LocalAIError as error:
+                events: EventList = [(request.id, failed_from_error(error))]
+                self._unbuilt.built(functools.partial(self._emit, events))
+            else:
+                self._unbuilt.built(functools.partial(self._inbox.put, job))
 
     def _pulse(self) -> None:
         while True:
             time.sleep(HEARTBEAT_S)
+            if self._unbuilt.building_s() > PROMPT_TIMEOUT_S:
+                stop("A prompt could not be built in time: the chat template does not end.")
             began = self._step_began
             schedule = self._engine.schedule
             self._pipe.send(
@@ -205,6 +219,7 @@ def stop(reason: str) -> NoReturn:
 def main(descriptor: int) -> None:
     """Say hello, load, serve."""
     _die_with_parent()
+    threading.excepthook = _end_with_thread
     pipe = Pipe(descriptor)
     pipe.send(Hello(FRAMES_VERSION, "llama-cpp", os.getpid()))
     load = _first_frame(pipe)
@@ -220,6 +235,12 @@ def main(descriptor: int) -> None:
         loading.set()
     pipe.send(Loaded(model.facts))
     Worker(pipe, Engine(model), PromptBuilder(model)).run()
+
+
+def _end_with_thread(failure: threading.ExceptHookArgs) -> None:
+    """A thread has failed: so has the process."""
+    traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
+    stop(f"The thread {failure.thread.name if failure.thread else ''} failed.")
 
 
 def _first_frame(pipe: Pipe) -> Load:

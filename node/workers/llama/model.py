@@ -24,6 +24,7 @@ from localai.node.workers.llama.schedule import STEP_TOKENS, Chunk, Ids
 DEFAULT_CONTEXT_SIZE = 4096
 """Used when nothing asks for a size and the model was trained for more: memory grows with it, per slot."""
 _PENALTY_WINDOW = 64
+_MAX_PIECE_BYTES = 1024
 _F16_BYTES = 2
 _MAX_TOTAL_CONTEXT = 2**31 - 1
 _KEPT_FOR_C: list[Any] = []
@@ -44,7 +45,7 @@ class EngineError(LocalAIError):
 
 
 class LlamaModel:
-    """A model ready to compute steps. Use from one thread, except ``tokenize``.
+    """A model ready to compute steps. Use from one thread, except for text: tokenizing and pieces.
 
     Raises:
         ModelLoadFailed: on construction: not a model, or too little memory.
@@ -75,7 +76,6 @@ class LlamaModel:
         )
         self._allocate_batch(load.slots)
         self._pieces: dict[int, bytes] = {}
-        self._piece_buffer = ctypes.create_string_buffer(1024)
         self._ends = frozenset(t for t in range(self._vocabulary_size) if self._lib.llama_vocab_is_eog(self._vocab, t))
 
     # Loading
@@ -187,10 +187,9 @@ class LlamaModel:
         """The bytes a token stands for; markers such as end-of-turn give their text."""
         known = self._pieces.get(token)
         if known is None:
-            length = self._lib.llama_token_to_piece(
-                self._vocab, token, self._piece_buffer, len(self._piece_buffer), 0, True
-            )
-            known = self._pieces[token] = self._piece_buffer.raw[: max(0, length)]
+            buffer = ctypes.create_string_buffer(_MAX_PIECE_BYTES)  # one per call: two threads may be here
+            length = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
+            known = self._pieces[token] = buffer.raw[: max(0, length)]
         return known
 
     def is_end(self, token: int) -> bool:

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from localai.mesh.errors import InvalidRequest, LocalAIError
 from localai.node.inference import (
+    SEEDS,
     Finished,
     FinishReason,
     GenerateEvent,
@@ -157,7 +158,7 @@ class Schedule:
         sampling = sequence.owner.request.sampling
         if sampling.seed is None or sequence.choice == 0:
             return sampling
-        return msgspec.structs.replace(sampling, seed=(sampling.seed + sequence.choice) % 2**32)
+        return msgspec.structs.replace(sampling, seed=(sampling.seed + sequence.choice) % SEEDS)
 
     def vacated(self, slots: Iterable[int]) -> list[int]:
         """Those of ``slots`` that hold no sequence."""

@@ -45,7 +45,10 @@ def test_everything_that_is_said_is_taken() -> None:
     assert sampling == Sampling(0, 0, 0, 0.5, 1.2, -1, 2, 7)
 
 
-@pytest.mark.parametrize(("seed", "taken"), [(None, None), (-1, None), (0, 0), (2**32 + 5, 5), (-2, 2**32 - 2)])
+@pytest.mark.parametrize(
+    ("seed", "taken"),
+    [(None, None), (-1, None), (0, 0), (2**32 + 5, 6), (-2, 2**32 - 3), (2**32 - 1, 0)],
+)
 def test_seeds_become_what_the_engine_takes(seed: int | None, taken: int | None) -> None:
     assert read_sampling(body(seed=seed)).seed == taken
 

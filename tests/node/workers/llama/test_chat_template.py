@@ -44,6 +44,9 @@ def test_a_template_may_refuse_and_its_words_reach_the_client() -> None:
         "{% for i in range(10000000) %}x{% endfor %}",
         "{{ messages.append(1) }}",
         "{{ nothing() }}",
+        "{{ 1 // 0 }}",
+        "{{ '{x}'.format() }}",
+        "{{ [].pop() }}",
     ],
 )
 def test_failing_and_hostile_templates_are_a_clear_error(source: str) -> None:
@@ -52,8 +55,9 @@ def test_failing_and_hostile_templates_are_a_clear_error(source: str) -> None:
 
 
 def test_a_broken_template_is_refused_when_it_is_read() -> None:
-    with pytest.raises(InvalidRequest, match="broken"):
-        template("{% if %}")
+    for source in ("{% if %}", "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}"):
+        with pytest.raises(InvalidRequest, match="broken"):
+            template(source)
 
 
 def test_the_id_belongs_to_the_source() -> None:

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from localai.node.inference import ChatInput, ChatMessage, Failed, GenerateRequest, RequestId
+from localai.node.inference import (
+    ChatInput,
+    ChatMessage,
+    Failed,
+    Finished,
+    GenerateRequest,
+    RequestId,
+    TextInput,
+)
 from localai.node.testing.check_worker import Client
 from localai.node.testing.tiny_gguf import write_tiny_gguf
 from localai.node.workers.connection import WorkerEnd
@@ -39,6 +47,19 @@ async def test_a_model_without_a_chat_template_names_the_other_endpoint(tmp_path
     assert isinstance(failed, Failed)
     assert failed.code == "no_chat_template"
     assert "/v1/completions" in failed.message
+    worker.terminate()
+    await reader
+
+
+@pytest.mark.parametrize("template", ["{{ 1 // 0 }}", "{% if %}"])
+async def test_a_model_with_a_broken_template_still_completes(tmp_path: Path, template: str) -> None:
+    path = write_tiny_gguf(tmp_path / "odd.gguf", chat_template=template)
+    worker, client, reader = await started(Load(str(path), 512, 2, 1))
+    chat = GenerateRequest(RequestId("a"), "m", ChatInput((ChatMessage("user", "hi"),)))
+    (failed,) = await client.answer(chat)
+    assert isinstance(failed, Failed)
+    plain = GenerateRequest(RequestId("b"), "m", TextInput("hi"), max_tokens=2, ignore_eos=True)
+    assert isinstance((await client.answer(plain))[-1], Finished)
     worker.terminate()
     await reader
 

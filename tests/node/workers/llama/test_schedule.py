@@ -232,10 +232,10 @@ def test_choices_run_side_by_side_and_end_together() -> None:
 
 def test_choices_of_a_seeded_request_have_seeds_of_their_own() -> None:
     run = Run(slots=4)
-    request = GenerateRequest(RequestId("a"), "m", TokenInput(()), Sampling(seed=2**32 - 1), choices=2)
+    request = GenerateRequest(RequestId("a"), "m", TokenInput(()), Sampling(seed=2**32 - 2), choices=2)
     run.submit(request, [1])
     run.step()
-    assert [run.schedule.sampling_in(slot).seed for slot in (0, 1)] == [2**32 - 1, 0]
+    assert [run.schedule.sampling_in(slot).seed for slot in (0, 1)] == [2**32 - 2, 0]
     unseeded = GenerateRequest(RequestId("b"), "m", TokenInput(()), Sampling(), choices=2)
     run.submit(unseeded, [1])
     run.step()
