@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from localai.node.testing.models import cached_model
 from localai.node.testing.tiny_gguf import write_tiny_gguf
@@ -14,6 +15,11 @@ from localai.node.testing.tiny_gguf import write_tiny_gguf
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+# Machines that run tests are busy: an example may be slow without anything wrong. A failure says how to replay it.
+settings.register_profile("busy", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_unconfigure() -> None:
