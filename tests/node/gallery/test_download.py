@@ -15,6 +15,8 @@ from localai.node.gallery.download import download_wheel, pip_environment
 from localai.node.gallery.index import GalleryFile, parse_pypi_uri
 from localai.node.testing.tiny_wheel import tiny_entry
 
+pytestmark = pytest.mark.e2e
+
 
 def _false_pip(folder: Path, code: str) -> dict[str, str]:
     """An environment whose pip is ``code``; in it, ``arguments`` and the target folder ``into`` are known."""

@@ -19,6 +19,8 @@ from localai.node.gallery.install import InstallProgress, Phase, ensure_default_
 from localai.node.models_folder import read_catalog
 from localai.node.testing.tiny_wheel import tiny_entry
 
+pytestmark = pytest.mark.e2e
+
 MODEL = os.urandom(3_000_000)
 
 

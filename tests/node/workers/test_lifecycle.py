@@ -473,4 +473,4 @@ class Everything(RuleBasedStateMachine):
 
 
 TestEverything = Everything.TestCase
-TestEverything.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestEverything.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
