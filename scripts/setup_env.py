@@ -136,10 +136,14 @@ def can_be_updated() -> bool:
 def discard_environment() -> None:
     """Delete the environment. It is renamed first, so that one deleted by half is never taken for a whole one."""
     doomed = VENV.with_name(".venv.removed")
-    shutil.rmtree(doomed, ignore_errors=True)
+    if doomed.exists():
+        shutil.rmtree(doomed)
     if VENV.exists() or VENV.is_symlink():
         VENV.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        if doomed.is_symlink():
+            doomed.unlink()
+        else:
+            shutil.rmtree(doomed)
 
 
 @contextmanager
@@ -250,6 +254,7 @@ def install_llama(report: Report) -> None:
         built: LlamaBuild = ensure_llama(ROOT, report)
     except BuildFailed as problem:
         print(f"\nThe lean build of llama.cpp failed ({problem}). Building it the ordinary way; this takes longer.")
+        report("the ordinary build")
         pip(
             "install", "--require-hashes", "--no-cache-dir", "--no-deps", "--force-reinstall",
             "-r", "requirements-llama.lock",
@@ -257,7 +262,14 @@ def install_llama(report: Report) -> None:
         )  # fmt: skip
         return
     pip("install", "--no-deps", "--no-index", "--force-reinstall", str(built.wheel))
-    shutil.copytree(built.library, LIBRARY, symlinks=True)
+    copy_library(built.library)
+
+
+def copy_library(source: Path) -> None:
+    """Copy the library to where the program looks. The folder is ours to delete even if ``source`` is read-only."""
+    LIBRARY.mkdir(parents=True)
+    for path in source.iterdir():
+        shutil.copy(path, LIBRARY / path.name, follow_symlinks=False)
 
 
 def check_library() -> None:

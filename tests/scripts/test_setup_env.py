@@ -75,6 +75,20 @@ def test_a_discarded_environment_is_gone(environment: Path) -> None:
     setup_env.discard_environment()
 
 
+def test_the_copied_library_can_be_deleted_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "cached"
+    source.mkdir()
+    (source / "libllama.so.0").write_bytes(b"code")
+    (source / "libllama.so").symlink_to("libllama.so.0")
+    source.chmod(0o555)
+    monkeypatch.setattr(setup_env, "LIBRARY", tmp_path / "share" / "libllama")
+    setup_env.copy_library(source)
+    source.chmod(0o755)
+    assert (setup_env.LIBRARY / "libllama.so").is_symlink()
+    assert (setup_env.LIBRARY / "libllama.so").read_bytes() == b"code"
+    assert setup_env.LIBRARY.stat().st_mode & 0o200
+
+
 def test_the_lock_is_held_by_what_we_run(environment: Path) -> None:
     program = "import fcntl, os, sys; fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     with setup_env.only_one():
