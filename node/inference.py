@@ -179,8 +179,3 @@ def error_from_failed(failed: Failed) -> LocalAIError:
     return error_class(failed.category)(
         failed.message, code=failed.code, param=failed.param, retry_after_s=failed.retry_after_s
     )
-
-
-def is_retriable(failed: Failed) -> bool:
-    """True when another attempt, here or elsewhere, may succeed with the same request."""
-    return failed.category in (Category.UNAVAILABLE, Category.UPSTREAM_FAILED)

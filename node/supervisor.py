@@ -24,6 +24,7 @@ from localai.node.inference import (
     is_terminal,
 )
 from localai.node.workers import lifecycle as life
+from localai.node.workers import lifecycle_messages as messages
 from localai.node.workers.connection import Spawn, WorkerConnection, WorkerEnd
 from localai.node.workers.frames import (
     FRAMES_VERSION,
@@ -103,7 +104,7 @@ class ModelSupervisor:
         pending = _Pending(request)
         self._pending[request.id] = pending
         try:
-            self._handle(life.RequestArrived(request.id))
+            self._handle(messages.RequestArrived(request.id))
             ended = False
             while not ended:
                 await pending.arrived.wait()
@@ -112,15 +113,15 @@ class ModelSupervisor:
         finally:
             del self._pending[request.id]
             if not pending.ended:
-                self._handle(life.RequestAbandoned(request.id))
+                self._handle(messages.RequestAbandoned(request.id))
 
     def preload(self) -> None:
         """Start loading now, if nothing is."""
-        self._handle(life.PreloadRequested())
+        self._handle(messages.PreloadRequested())
 
     def unload(self) -> None:
         """Free the model's memory. Requests in it fail."""
-        self._handle(life.UnloadRequested())
+        self._handle(messages.UnloadRequested())
 
     async def wait_state(self, *states: life.State) -> life.State:
         """Wait until the machine is in one of ``states``; get the one it is in."""
@@ -131,14 +132,14 @@ class ModelSupervisor:
 
     async def aclose(self) -> None:
         """End the worker and fail what is left. Returns when the process is gone."""
-        self._handle(life.ShutdownRequested())
+        self._handle(messages.ShutdownRequested())
         await self.wait_state(life.State.CLOSED)
         if self._reader is not None:
             await self._reader
 
     # Machine
 
-    def _handle(self, event: life.Event) -> None:
+    def _handle(self, event: messages.Event) -> None:
         before = self._machine.statistics().state
         for command in self._machine.handle(event, self._loop.time()):
             self._execute(command)
@@ -160,32 +161,32 @@ class ModelSupervisor:
 
     def _wake(self) -> None:
         self._timer = None
-        self._handle(life.Woke())
+        self._handle(messages.Woke())
 
-    def _execute(self, command: life.Command) -> None:
+    def _execute(self, command: messages.Command) -> None:
         match command:
-            case life.Spawn():
+            case messages.Spawn():
                 # A context of its own: the worker outlives the request that happened to start it, and so do its logs.
                 reading = self._run_worker(command.incarnation)
                 self._reader = self._loop.create_task(reading, context=contextvars.Context())
-            case life.SendLoad():
+            case messages.SendLoad():
                 self._send_load(command.incarnation)
-            case life.Admit():
+            case messages.Admit():
                 self._admit(command.request_id)
-            case life.CancelWork():
+            case messages.CancelWork():
                 self._send(Cancel(command.request_id))
-            case life.Reject():
+            case messages.Reject():
                 self._put(command.request_id, failed_from_error(command.error))
-            case life.Report():
+            case messages.Report():
                 self._put(command.request_id, command.progress)
-            case life.Terminate():
+            case messages.Terminate():
                 if self._worker is not None:
                     self._worker.terminate()
-            case life.Kill():
+            case messages.Kill():
                 _LOG.warning("worker_killed", model=self._model, reason=command.reason)
                 if self._worker is not None:
                     self._worker.kill()
-            case life.Ignored():
+            case messages.Ignored():
                 _LOG.debug("worker_event_ignored", model=self._model, reason=command.reason)
             case _:
                 assert_never(command)
@@ -200,7 +201,7 @@ class ModelSupervisor:
         except WireError as error:
             message = f"The path of model '{self._model}' cannot be sent to a worker. Rename the file or its folder."
             problem = ModelLoadFailed(message, detail=error.detail)
-            self._loop.call_soon(self._handle, life.LoadRejected(incarnation, problem))
+            self._loop.call_soon(self._handle, messages.LoadRejected(incarnation, problem))
 
     def _admit(self, request_id: RequestId) -> None:
         pending = self._pending.get(request_id)
@@ -217,7 +218,7 @@ class ModelSupervisor:
     def _refuse(self, pending: _Pending, error: LocalAIError) -> None:
         """Fail a request that the machine has admitted and the worker has not got."""
         pending.put(failed_from_error(error))
-        self._loop.call_soon(self._handle, life.RequestEnded(pending.request.id))
+        self._loop.call_soon(self._handle, messages.RequestEnded(pending.request.id))
 
     def _put(self, request_id: RequestId, event: GenerateEvent) -> None:
         pending = self._pending.get(request_id)
@@ -235,7 +236,7 @@ class ModelSupervisor:
             if self._worker is not None:
                 self._worker.kill()
                 self._worker = None
-            self._handle(life.Ended(incarnation, "lost by this node"))
+            self._handle(messages.Ended(incarnation, "lost by this node"))
 
     async def _run_process(self, incarnation: int) -> None:
         try:
@@ -243,11 +244,11 @@ class ModelSupervisor:
         except LocalAIError as error:
             _LOG.error("worker_start_failed", model=self._model, error=error.message, detail=error.detail)
             if isinstance(error, ModelLoadFailed):
-                self._handle(life.LoadRejected(incarnation, error))
-            self._handle(life.Ended(incarnation, "could not be started"))
+                self._handle(messages.LoadRejected(incarnation, error))
+            self._handle(messages.Ended(incarnation, "could not be started"))
             return
         self._worker = worker
-        self._handle(life.Spawned(incarnation))
+        self._handle(messages.Spawned(incarnation))
         try:
             end = await self._read_frames(worker, incarnation)
         finally:
@@ -255,7 +256,7 @@ class ModelSupervisor:
         self._worker = None
         if self._machine.statistics().state not in (life.State.STOPPING, life.State.CLOSED):
             _LOG.warning("worker_ended", model=self._model, how=end.description, last_words=end.last_words)
-        self._handle(life.Ended(incarnation, end.description))
+        self._handle(messages.Ended(incarnation, end.description))
 
     async def _read_frames(self, worker: WorkerConnection, incarnation: int) -> WorkerEnd:
         while True:
@@ -271,18 +272,18 @@ class ModelSupervisor:
                 for request_id, event in frame.events:
                     self._event(request_id, event)
             case Heartbeat():
-                self._handle(life.HeartbeatReceived(incarnation, frame))
+                self._handle(messages.HeartbeatReceived(incarnation, frame))
             case Hello():
                 if frame.version != FRAMES_VERSION:
                     _LOG.error("worker_version_differs", model=self._model, theirs=frame.version, ours=FRAMES_VERSION)
                     worker.kill()
-                self._handle(life.HelloReceived(incarnation))
+                self._handle(messages.HelloReceived(incarnation))
             case LoadProgress():
-                self._handle(life.LoadProgressed(incarnation, frame.per_mille))
+                self._handle(messages.LoadProgressed(incarnation, frame.per_mille))
             case Loaded():
-                self._handle(life.LoadSucceeded(incarnation, frame.facts))
+                self._handle(messages.LoadSucceeded(incarnation, frame.facts))
             case LoadFailed():
-                self._handle(life.LoadRejected(incarnation, error_from_failed(frame.error)))
+                self._handle(messages.LoadRejected(incarnation, error_from_failed(frame.error)))
             case _:
                 assert_never(frame)
 
@@ -292,8 +293,8 @@ class ModelSupervisor:
             return  # abandoned; its Cancel is on the way
         if len(pending.unread) >= MAX_UNREAD_EVENTS:
             pending.put(failed_from_error(UpstreamFailed("The client reads too slowly. Read the answer as it comes.")))
-            self._handle(life.RequestAbandoned(request_id))
+            self._handle(messages.RequestAbandoned(request_id))
             return
         pending.put(event)
         if is_terminal(event):
-            self._handle(life.RequestEnded(request_id))
+            self._handle(messages.RequestEnded(request_id))

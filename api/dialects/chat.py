@@ -15,10 +15,10 @@ from localai.api.dialects.generation import (
     read_stop,
     refuse,
     refuse_response_format,
+    render_failure,
     render_reason,
     render_usage,
 )
-from localai.api.errors import openai_body
 from localai.api.schemas.openai_requests import ChatBody, ContentPart, Message
 from localai.api.schemas.openai_responses import (
     AssistantMessage,
@@ -37,7 +37,6 @@ from localai.node.inference import (
     Failed,
     GenerateRequest,
     RequestId,
-    error_from_failed,
 )
 from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
 
@@ -127,7 +126,7 @@ class ChatRenderer:
                 usage = [self._event([], render_usage(answer.usage))] if self._head.include_usage else []
                 return [*usage, DONE]
             case Failed():
-                return [SseEvent(_ENCODER.encode(openai_body(error_from_failed(answer)))), DONE]
+                return render_failure(answer)
             case _:
                 assert_never(answer)
 

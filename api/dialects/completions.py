@@ -15,10 +15,10 @@ from localai.api.dialects.generation import (
     read_stop,
     refuse,
     refuse_response_format,
+    render_failure,
     render_reason,
     render_usage,
 )
-from localai.api.errors import openai_body
 from localai.api.schemas.openai_requests import CompletionBody
 from localai.api.schemas.openai_responses import TextChoice, TextResponse, UsageBody
 from localai.api.sse import DONE, SseEvent
@@ -30,7 +30,6 @@ from localai.node.inference import (
     RequestId,
     TextInput,
     TokenInput,
-    error_from_failed,
 )
 from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
 
@@ -128,7 +127,7 @@ class CompletionRenderer:
                 usage = [self._event([], render_usage(answer.usage))] if self._head.include_usage else []
                 return [*usage, DONE]
             case Failed():
-                return [SseEvent(_ENCODER.encode(openai_body(error_from_failed(answer)))), DONE]
+                return render_failure(answer)
             case _:
                 assert_never(answer)
 

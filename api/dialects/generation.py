@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from localai.api.errors import openai_body
 from localai.api.schemas.openai_requests import GenerationBody
 from localai.api.schemas.openai_responses import PromptTokensDetails, Reason, UsageBody
+from localai.api.sse import DONE, SseEvent
 from localai.mesh.errors import InvalidRequest, Unsupported
-from localai.node.inference import MAX_CHOICES, MAX_STOP_STRINGS, SEEDS, FinishReason, Sampling, Usage
+from localai.node.inference import (
+    MAX_CHOICES,
+    MAX_STOP_STRINGS,
+    SEEDS,
+    Failed,
+    FinishReason,
+    Sampling,
+    Usage,
+    error_from_failed,
+)
 
 SYSTEM_FINGERPRINT = "fp_localai_mesh"
 MAX_STOP_CHARS = 1000
@@ -120,6 +133,11 @@ def render_usage(usage: Usage) -> UsageBody:
     total = usage.prompt_tokens + usage.completion_tokens
     details = PromptTokensDetails(usage.cached_tokens)
     return UsageBody(usage.prompt_tokens, usage.completion_tokens, total, details)
+
+
+def render_failure(failed: Failed) -> list[SseEvent]:
+    """How a stream that has begun ends with a failure: the error's body as an event, then the usual end."""
+    return [SseEvent(msgspec.json.encode(openai_body(error_from_failed(failed)))), DONE]
 
 
 def render_reason(reason: FinishReason) -> Reason:

@@ -153,9 +153,7 @@ async def _install_missing(
             member,
             file.archive_sha256,
             place.staging,
-            lambda done, total, p=progress: on_progress(
-                replace(p, done_bytes=done, total_bytes=total or p.total_bytes)
-            ),  # type: ignore[misc]  # binds the loop's value
+            _bytes_of(progress, on_progress),
             environment=environment,
             inherited=(lock,),
         )
@@ -164,6 +162,8 @@ async def _install_missing(
 
 
 def _bytes_of(progress: InstallProgress, on_progress: OnProgress) -> Callable[[int, int], None]:
+    """What a download reports to: ``progress`` with its bytes done and in all."""
+
     def on_bytes(done: int, total: int) -> None:
         on_progress(replace(progress, done_bytes=done, total_bytes=total or progress.total_bytes))
 

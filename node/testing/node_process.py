@@ -22,7 +22,6 @@ class NodeProcess:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self._output: list[str] = []
         self._log: list[str] = []
         self._ready = threading.Event()
         self.url = ""
@@ -37,11 +36,6 @@ class NodeProcess:
     def pid(self) -> int:
         """Process id of the node."""
         return self._process.pid
-
-    @property
-    def output(self) -> str:
-        """What it printed to standard output so far."""
-        return "".join(self._output)
 
     @property
     def log(self) -> str:
@@ -84,7 +78,6 @@ class NodeProcess:
         assert self._process.stdout is not None
         with self._process.stdout as stream:
             for line in stream:
-                self._output.append(line)
                 if found := _READY.search(line):
                     self.url = found[1]
                     self._ready.set()

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localai.mesh.errors import Category, LocalAIError, RateLimited
+from localai.mesh.errors import Category, LocalAIError
 from localai.node.inference import (
     Failed,
     Finished,
@@ -13,7 +12,6 @@ from localai.node.inference import (
     Usage,
     error_from_failed,
     failed_from_error,
-    is_retriable,
     is_terminal,
 )
 
@@ -35,10 +33,3 @@ def test_an_error_survives_the_wire(category: Category, code: str, message: str,
 def test_private_details_stay_here() -> None:
     error = LocalAIError("Public.", detail="secret path")
     assert "secret" not in repr(failed_from_error(error))
-
-
-@pytest.mark.parametrize("category", Category)
-def test_only_trouble_on_the_other_side_is_worth_another_try(category: Category) -> None:
-    expected = category in (Category.UNAVAILABLE, Category.UPSTREAM_FAILED)
-    assert is_retriable(Failed(category, "c", "m")) is expected
-    assert not is_retriable(failed_from_error(RateLimited("Full.")))

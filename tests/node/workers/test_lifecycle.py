@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from localai.mesh.errors import LocalAIError, ModelLoadFailed, RateLimited, Unavailable, WorkerLost
 from localai.node.inference import Progress, RequestId
 from localai.node.workers.frames import Heartbeat, ModelFacts
-from localai.node.workers.lifecycle import (
+from localai.node.workers.lifecycle import Lifecycle, LifecycleConfig, State
+from localai.node.workers.lifecycle_messages import (
     Admit,
     CancelWork,
     Command,
@@ -23,8 +24,6 @@ from localai.node.workers.lifecycle import (
     HelloReceived,
     Ignored,
     Kill,
-    Lifecycle,
-    LifecycleConfig,
     LoadProgressed,
     LoadRejected,
     LoadSucceeded,
@@ -38,7 +37,6 @@ from localai.node.workers.lifecycle import (
     ShutdownRequested,
     Spawn,
     Spawned,
-    State,
     Terminate,
     UnloadRequested,
     Woke,
