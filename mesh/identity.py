@@ -59,6 +59,11 @@ def load_identity(path: Path) -> Identity:
     return _identity(_parse(data, path))
 
 
+def identity_from_private_key(private_key: bytes) -> Identity:
+    """The identity that these 32 bytes make."""
+    return _identity(Ed25519PrivateKey.from_private_bytes(private_key))
+
+
 def _create(path: Path) -> None:
     """Write a new key under another name, then link it to its own: whoever links first wins, and nobody sees a part."""
     key = Ed25519PrivateKey.generate()
