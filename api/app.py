@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import time
-from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 import structlog
@@ -12,10 +11,11 @@ from aiohttp import web
 
 from localai.api import middleware
 from localai.api.address_rules import check_exposure, is_wildcard, reach_of
-from localai.api.routes import generation, models, pages, system
+from localai.api.routes import generation, models, pages, swarm, system
 from localai.api.state import DISPATCH, SETTINGS, STARTED, VERSION
 from localai.node.dispatch import Dispatch
 from localai.node.settings import Settings
+from localai.node.version import program_version
 
 _LOG = structlog.get_logger()
 _NO_LIMIT = 2**63
@@ -46,17 +46,9 @@ def make_app(dispatch: Dispatch, settings: Settings) -> web.Application:
     app[STARTED] = int(time.time())
     app[VERSION] = program_version()
     app.on_response_prepare.append(middleware.add_headers)
-    for routes in (generation, models, system, pages):
+    for routes in (generation, models, system, swarm, pages):
         routes.add_routes(app.router)
     return app
-
-
-def program_version() -> str:
-    """The installed version of this program."""
-    try:
-        return version("localai-mesh")
-    except PackageNotFoundError:
-        return "0.0.0"
 
 
 def listening_addresses(host: str) -> list[str]:

@@ -15,6 +15,7 @@ from localai.api.address_rules import check_host
 from localai.api.auth import is_allowed, presented_key
 from localai.api.errors import CRASHED, KEY_REQUIRED, render_error
 from localai.api.responses import json_response
+from localai.api.route_headers import route_headers
 from localai.api.web.headers import SECURITY_HEADERS
 from localai.mesh.errors import Category, InvalidRequest, LocalAIError, NotFound, TooLarge, Unauthenticated
 from localai.mesh.secrets import Secret
@@ -54,6 +55,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.update(SECURITY_HEADERS)
     if request_id := request.get(REQUEST_ID):
         response.headers["X-Correlation-ID"] = request_id
+    response.headers.update(route_headers(request))
     response.headers.pop("Server", None)
 
 

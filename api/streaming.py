@@ -18,9 +18,10 @@ from aiohttp import web
 from localai.api.dialects.answer import Renderer
 from localai.api.dialects.exchange import Exchange, join_deltas
 from localai.api.errors import CRASHED
+from localai.api.route_headers import keep_route
 from localai.api.sse import KEEP_ALIVE, encode_event
 from localai.mesh.errors import LocalAIError
-from localai.node.dispatch import Dispatch
+from localai.node.dispatch import Dispatch, OnRoute, ignore_route
 from localai.node.inference import Failed, error_from_failed, failed_from_error
 from localai.node.output_parser import AnswerEvent
 
@@ -35,10 +36,12 @@ _NEVER_BLOCKS = 16_384
 HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-async def answer_events(dispatch: Dispatch, exchange: Exchange) -> AsyncGenerator[list[AnswerEvent], None]:
+async def answer_events(
+    dispatch: Dispatch, exchange: Exchange, on_route: OnRoute = ignore_route
+) -> AsyncGenerator[list[AnswerEvent], None]:
     """The exchange's answer, all that is ready at a time, ending with exactly one terminal event."""
     for request in exchange.requests:
-        async with aclosing(dispatch.generate_batches(request)) as batches:
+        async with aclosing(dispatch.generate_batches(request, on_route)) as batches:
             async for batch in batches:
                 if answers := exchange.feed(batch):
                     yield answers
@@ -48,14 +51,16 @@ async def answer_events(dispatch: Dispatch, exchange: Exchange) -> AsyncGenerato
             return
 
 
-async def whole_answer(dispatch: Dispatch, exchange: Exchange, renderer: Renderer) -> msgspec.Struct:
+async def whole_answer(
+    dispatch: Dispatch, exchange: Exchange, renderer: Renderer, on_route: OnRoute = ignore_route
+) -> msgspec.Struct:
     """The body of a non-streamed answer: the same events, folded.
 
     Raises:
         LocalAIError: the answer failed.
     """
     answers: list[AnswerEvent] = []
-    async with aclosing(answer_events(dispatch, exchange)) as batches:
+    async with aclosing(answer_events(dispatch, exchange, on_route)) as batches:
         async for batch in batches:
             answers += batch
     return renderer.whole(answers)
@@ -71,7 +76,7 @@ async def stream_answer(
     """
     stream = EventStream(http)
     try:
-        await _pump(stream, dispatch, exchange, renderer)
+        await _pump(stream, http, dispatch, exchange, renderer)
         await stream.end()
     except ConnectionError:
         pass  # the client left; closing the batches has told the worker
@@ -84,10 +89,12 @@ async def stream_answer(
     return stream.response
 
 
-async def _pump(stream: EventStream, dispatch: Dispatch, exchange: Exchange, renderer: Renderer) -> None:
+async def _pump(
+    stream: EventStream, http: web.Request, dispatch: Dispatch, exchange: Exchange, renderer: Renderer
+) -> None:
     complete = False
     try:
-        async with aclosing(answer_events(dispatch, exchange)) as batches:
+        async with aclosing(answer_events(dispatch, exchange, keep_route(http))) as batches:
             async for batch in batches:
                 if data := _render(batch, renderer, begun=stream.begun):
                     await stream.write(data)

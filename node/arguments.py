@@ -1,6 +1,7 @@
 """Command-line tokens -> which command, which texts for which option (pure).
 
-``run`` is the default command with its arguments, and its options may stand before any command.
+Commands form a tree, whose inner nodes are groups such as ``p2p token``. ``run`` is the default command with its
+arguments, and its options may stand before any command.
 A boolean takes a value only after ``=``; every other option takes the next token or one after ``=``.
 """
 
@@ -10,39 +11,69 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from localai.node.options import COMMANDS, OPTIONS, RUN, Argument, Command, Kind, Option, UsageError
+from localai.node.options import COMMANDS, OPTIONS, RUN, Argument, Command, Kind, Option, UsageError, commands_under
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 HELP_FLAGS = ("-h", "--help")
+_BY_NAME = {command.name: command for command in COMMANDS}
+_TAKES_VALUE = {name for option in OPTIONS if option.kind is not Kind.BOOL for name in option.names}
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What the tokens of one command say. ``texts`` is by option key, in order of appearance."""
+    """What the tokens of one command say. ``texts`` is by option key, in order of appearance.
+
+    ``old_names`` holds the old spellings that were used, each with the present one.
+    """
 
     texts: dict[str, list[str]]
     positionals: tuple[str, ...]
     help: bool
+    old_names: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One thing that tokens say: an option with its text, a request for help, or else a positional."""
+
+    text: str
+    tokens: range
+    """Where in the list it stands."""
+    option: Option | None = None
+    name: str = ""
+    """The spelling of the option that was used."""
+    help: bool = False
 
 
 def split_command(tokens: Sequence[str]) -> tuple[Command | None, list[str]]:
-    """The command, and the tokens without its name.
+    """The command, or the group where the words end, and the tokens without the words of its name.
 
     None means that no command was named and nothing but help was asked for. Options before the
-    command stay in place, so that they are read as its own.
+    command, or between its words, stay in place, so that they are read as its own.
     """
-    by_name = {command.name: command for command in COMMANDS}
-    takes_value = {name for option in OPTIONS if option.kind is not Kind.BOOL for name in option.names}
+    found: Command | None = None
+    left = list(tokens)
+    while found is None or found.is_group:
+        position = _first_word(left)
+        below = {command.last_word: command for command in commands_under(found.name if found else "")}
+        if position == len(left) or left[position] not in below:
+            break
+        found = below[left.pop(position)]
+    if found or (tokens and all(token in HELP_FLAGS for token in tokens)):
+        return found, left
+    return _BY_NAME[RUN], left
+
+
+def _first_word(tokens: Sequence[str]) -> int:
+    """Position of the first token that is neither a flag nor a flag's value; the end if there is none."""
     position = 0
-    while position < len(tokens) and tokens[position].startswith("-") and tokens[position] != "--":
-        position += 2 if tokens[position] in takes_value else 1
-    if position < len(tokens) and tokens[position] in by_name:
-        return by_name[tokens[position]], [*tokens[:position], *tokens[position + 1 :]]
-    if tokens and all(token in HELP_FLAGS for token in tokens):
-        return None, list(tokens)
-    return by_name[RUN], list(tokens)
+    while position < len(tokens) and tokens[position].startswith("-"):
+        if tokens[position] == "--":
+            return len(tokens)
+        position += 2 if tokens[position] in _TAKES_VALUE else 1
+    return min(position, len(tokens))
 
 
 def parse(command: Command, options: Sequence[Option], tokens: Sequence[str]) -> Parsed:
@@ -63,30 +94,49 @@ def scan(options: Sequence[Option], tokens: Sequence[str]) -> Parsed:
     Raises:
         UsageError: unknown flag or missing value.
     """
-    by_name = {name: option for option in options for name in option.names}
+    said = read_tokens(options, tokens)
     texts: dict[str, list[str]] = {}
-    positionals: list[str] = []
-    asked_for_help = False
-    rest = list(reversed(tokens))
-    while rest:
-        token = rest.pop()
+    for each in said:
+        if each.option:
+            texts.setdefault(each.option.key, []).append(each.text)
+    return Parsed(
+        texts,
+        positionals=tuple(each.text for each in said if not each.option and not each.help),
+        help=any(each.help for each in said),
+        old_names=tuple(
+            (each.name, each.option.flag) for each in said if each.option and each.name in each.option.old_names
+        ),
+    )
+
+
+def read_tokens(options: Sequence[Option], tokens: Sequence[str]) -> list[Said]:
+    """What the tokens say, in order. After ``--`` every token is a positional.
+
+    Raises:
+        UsageError: unknown flag or missing value.
+    """
+    by_name = {name: option for option in options for name in option.names}
+    said: list[Said] = []
+    position = 0
+    while position < len(tokens):
+        token = tokens[position]
         if token == "--":
-            positionals.extend(reversed(rest))
+            said += [Said(tokens[at], range(at, at + 1)) for at in range(position + 1, len(tokens))]
             break
         if token in HELP_FLAGS:
-            asked_for_help = True
+            said.append(Said(token, range(position, position + 1), help=True))
         elif token.startswith("-") and token != "-":
-            option, text = _read_option(by_name, token, rest)
-            texts.setdefault(option.key, []).append(text)
+            said.append(_read_option(by_name, tokens, position))
         else:
-            positionals.append(token)
-    return Parsed(texts, tuple(positionals), asked_for_help)
+            said.append(Said(token, range(position, position + 1)))
+        position = said[-1].tokens.stop
+    return said
 
 
 def closest_command(token: str, names: Iterable[str]) -> str | None:
-    """A command within two edits of the token, if it is none itself."""
+    """A command within two edits of the token (one, if its name is short), if it is none itself."""
     distance, name = min((edit_distance(token, name), name) for name in names)
-    return name if 0 < distance <= 2 else None
+    return name if 0 < distance <= min(2, len(name) // 2) else None
 
 
 def edit_distance(left: str, right: str) -> int:
@@ -99,7 +149,8 @@ def edit_distance(left: str, right: str) -> int:
     return row[-1]
 
 
-def _read_option(by_name: dict[str, Option], token: str, rest: list[str]) -> tuple[Option, str]:
+def _read_option(by_name: dict[str, Option], tokens: Sequence[str], position: int) -> Said:
+    token = tokens[position]
     name, equals, text = token.partition("=")
     option = by_name.get(name)
     if option is None and not token.startswith("--"):
@@ -107,13 +158,14 @@ def _read_option(by_name: dict[str, Option], token: str, rest: list[str]) -> tup
         option = by_name.get(name)
     if option is None:
         raise UsageError(_unknown_flag(name if token.startswith("--") else token, by_name))
+    alone = range(position, position + 1)
     if equals:
-        return option, text
+        return Said(text, alone, option, name)
     if option.kind is Kind.BOOL:
-        return option, "true"
-    if not rest or _looks_like_flag(rest[-1]):
+        return Said("true", alone, option, name)
+    if position + 1 == len(tokens) or _looks_like_flag(tokens[position + 1]):
         raise UsageError(f"{name} needs a value, such as {name}={option.default or option.metavar}")
-    return option, rest.pop()
+    return Said(tokens[position + 1], range(position, position + 2), option, name)
 
 
 def _looks_like_flag(token: str) -> bool:
@@ -131,6 +183,8 @@ def _unknown_flag(flag: str, by_name: dict[str, Option]) -> str:
 
 
 def _check_positionals(command: Command, positionals: tuple[str, ...]) -> None:
+    if command.is_group and positionals:
+        raise UsageError(_unknown_command(command.name, positionals[0]))
     argument = command.argument
     most = 0 if argument is None else len(positionals) if argument.repeated else 1
     if extra := positionals[most:]:
@@ -142,6 +196,13 @@ def _check_positionals(command: Command, positionals: tuple[str, ...]) -> None:
     for text in positionals:
         if argument.choices and text not in argument.choices:
             raise UsageError(f'{command.name} needs {_wanted(argument)}, not "{text}"')
+
+
+def _unknown_command(group: str, word: str) -> str:
+    names = [command.last_word for command in commands_under(group)]
+    close = get_close_matches(word, names, n=1)
+    advice = f'did you mean "{close[0]}"?' if close else f"it has {', '.join(names)}"
+    return f'{group} has no command "{word}", {advice}'
 
 
 def _wanted(argument: Argument) -> str:

@@ -13,19 +13,52 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeAlias, cast
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import typer
 import typer.core
 
 from localai.mesh.errors import LocalAIError, SetupError
+from localai.mesh.secrets import Secret
 from localai.node import completion, dotenv_files
+from localai.node.argument_hiding import hide_secrets
 from localai.node.arguments import closest_command, parse, split_command
 from localai.node.option_values import Places
-from localai.node.options import COMMANDS, RUN, Argument, Command, Option, UsageError, is_set, options_of, resolve
-from localai.node.settings import Settings, build_log_settings, build_settings
+from localai.node.options import (
+    COMMANDS,
+    FEDERATED,
+    RUN,
+    TOKEN_INSPECT,
+    TOKEN_NEW,
+    TOKEN_QR,
+    Argument,
+    Command,
+    Option,
+    UsageError,
+    Values,
+    commands_under,
+    is_set,
+    options_of,
+    resolve,
+)
+from localai.node.settings import (
+    LogSettings,
+    Settings,
+    SwarmSettings,
+    build_entry_settings,
+    build_log_settings,
+    build_settings,
+    build_swarm_settings,
+    token_secrets,
+    wants_swarm,
+)
+from localai.node.version import program_version
+
+if TYPE_CHECKING:
+    from localai.mesh.network_token import NetworkToken
 
 Start: TypeAlias = Callable[[Settings], int]
 """Runs the node until it is told to stop; returns the exit code."""
@@ -37,7 +70,10 @@ _PROGRAMS = ("localai", "local-ai")
 
 
 def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
-    """Run the program with these arguments (those of the process if None); get its exit code."""
+    """Run the program with these arguments (those of the process if None); get its exit code.
+
+    Only the arguments of the process can hold secrets that others see: then the program is started anew without them.
+    """
     tokens = list(sys.argv[1:] if argv is None else argv)
     if shell := os.environ.get(completion.VARIABLE):
         words = completion.join_split_words(tokens) if shell == "bash" else tokens
@@ -46,9 +82,13 @@ def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
     command, rest = split_command(tokens)
     _hint(command, tokens)
     try:
+        if argv is None:
+            rest = hide_secrets(command, rest)
         code = _dispatch(command, rest, start or start_node)
     except UsageError as error:
-        return _complain(f'{error.message}. See "{_program()} {command.name if command else RUN} --help".', EXIT_USAGE)
+        end = "" if error.message.endswith("?") else "."
+        advice = f'See "{_program()} {command.name if command else RUN} --help".'
+        return _complain(f"{error.message}{end} {advice}", EXIT_USAGE)
     except LocalAIError as error:
         return _complain(error.message, EXIT_PROBLEM)
     except typer.Abort:
@@ -57,29 +97,47 @@ def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
 
 
 def _dispatch(command: Command | None, rest: list[str], start: Start) -> object:
-    root = typer.main.get_command(build_app(start))
-    if command is None:
-        return root.main(rest, _program(), standalone_mode=False)
     # Straight to the command: typer's group would load pydantic only to check its own --help (0.24 s).
-    own = cast("typer.core.TyperGroup", root).commands[command.name]
-    return own.main(rest, f"{_program()} {command.name}", standalone_mode=False)
+    found: Any = typer.main.get_command(build_app(start))
+    for name in command.name.split() if command else ():
+        found = cast("typer.core.TyperGroup", found).commands[name]
+    if command and command.is_group:
+        parse(command, options_of(command.name), rest)
+        rest = ["--help"]
+    return found.main(rest, f"{_program()} {command.name}" if command else _program(), standalone_mode=False)
 
 
 def build_app(start: Start) -> typer.Typer:
     """The typer application with every command of the table."""
-    app = typer.Typer(
-        name="localai",
-        help="One private inference service out of the machines you already own.",
-        epilog="Without a command, localai means localai run.",
+    bodies: dict[str, Callable[[Given], int]] = {
+        RUN: lambda given: _run(given, start),
+        FEDERATED: lambda given: _federated(given, start),
+        TOKEN_NEW: _token_new,
+        TOKEN_INSPECT: _token_inspect,
+        TOKEN_QR: _token_qr,
+        "version": _version,
+        "completion": _completion,
+    }
+    program = _typer_group("One private inference service out of the machines you already own.")
+    program.info.epilog = "Without a command, localai means localai run."
+    groups = {"": program}
+    for command in COMMANDS:
+        if command.is_group:
+            groups[command.name] = _typer_group(command.help)
+            groups[command.parent].add_typer(groups[command.name], name=command.last_word)
+        else:
+            add = groups[command.parent].command(command.last_word, help=command.help, cls=_command_class(command))
+            add(_with_signature(command, bodies[command.name]))
+    return program
+
+
+def _typer_group(text: str) -> typer.Typer:
+    return typer.Typer(
+        help=text,
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    bodies = {RUN: lambda given: _run(given, start), "version": _version, "completion": _completion}
-    for command in COMMANDS:
-        body = bodies[command.name]
-        app.command(command.name, help=command.help, cls=_command_class(command))(_with_signature(command, body))
-    return app
 
 
 def start_node(settings: Settings) -> int:
@@ -90,39 +148,101 @@ def start_node(settings: Settings) -> int:
     return run_node(settings, make_app)
 
 
-def version() -> str:
-    """The installed version."""
-    from importlib.metadata import PackageNotFoundError
-    from importlib.metadata import version as installed_version
-
-    try:
-        return installed_version("localai-mesh")
-    except PackageNotFoundError:
-        return "0.0.0"
-
-
 Given: TypeAlias = dict[str, tuple[str, ...]]
 """Texts by option key, and the positionals under the argument's own name."""
 
 _POSITIONALS = "positionals"
 
 
-def _run(given: Given, start: Start) -> int:
-    if "version" in given:
-        return _version(given)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What flags and environment say to one command."""
+
+    values: Values
+    log: LogSettings
+    problems: list[dotenv_files.Problem]
+
+
+def _read(command: str, given: Given) -> _Read:
     places = _places()
     problems = dotenv_files.load(Path(places.cwd), Path(places.home))
-    options = options_of(RUN)
+    options = options_of(command)
     values = resolve(options, given, os.environ, places)
     level = next(option for option in options if option.key == "log_level")
     log = build_log_settings(values, level_is_explicit=is_set(level, given, os.environ))
-    settings = build_settings(values, given.get(_POSITIONALS, ()), log)
-    _configure_logs(settings, problems)
+    return _Read(values, log, problems)
+
+
+def _run(given: Given, start: Start) -> int:
+    if "version" in given:
+        return _version(given)
+    read = _read(RUN, given)
+    settings = build_settings(read.values, given.get(_POSITIONALS, ()), read.log, _swarm_of_run(read.values, given))
+    _configure_logs(read, settings.secrets)
     return start(settings)
 
 
+def _swarm_of_run(values: Values, given: Given) -> SwarmSettings | None:
+    from localai.node.network_token_input import draw_network_token, read_network_token
+
+    if token := read_network_token(values, given, os.environ):
+        return build_swarm_settings(values, token)
+    if wants_swarm(values):
+        return build_swarm_settings(values, draw_network_token(values), token_is_new=True)
+    return None
+
+
+def _federated(given: Given, start: Start) -> int:
+    from localai.node.network_token_input import read_network_token
+
+    read = _read(FEDERATED, given)
+    token = read_network_token(read.values, given, os.environ)
+    if token is None:
+        start_swarm, make_token = f"{_program()} {RUN} --p2p", f"{_program()} {TOKEN_NEW}"
+        raise UsageError(
+            f"{FEDERATED} needs a network token, in LOCALAI_P2P_TOKEN or a file for --p2p-token-file: that of a node "
+            f'started with "{start_swarm}", or a new one from "{make_token}"'
+        )
+    settings = build_entry_settings(read.values, read.log, build_swarm_settings(read.values, token))
+    _configure_logs(read, settings.secrets)
+    return start(settings)
+
+
+def _token_new(given: Given) -> int:
+    from localai.node.token_commands import print_new_token
+
+    read = _read(TOKEN_NEW, given)
+    _configure_logs(read, ())
+    return print_new_token(read.values, _program())
+
+
+def _token_inspect(given: Given) -> int:
+    from localai.node.token_commands import print_inspection
+
+    return print_inspection(_given_token(TOKEN_INSPECT, _read(TOKEN_INSPECT, given), given))
+
+
+def _token_qr(given: Given) -> int:
+    from localai.node.token_commands import show_code
+
+    read = _read(TOKEN_QR, given)
+    output = read.values["output"]
+    return show_code(_given_token(TOKEN_QR, read, given), output if isinstance(output, PurePath) else None)
+
+
+def _given_token(command: str, read: _Read, given: Given) -> NetworkToken:
+    from localai.node.network_token_input import read_network_token
+
+    arguments = given.get(_POSITIONALS)
+    token = read_network_token(read.values, given, os.environ, arguments[0] if arguments else None)
+    if token is None:
+        raise UsageError(f"{command} needs a token: as argument, - for standard input, or in LOCALAI_P2P_TOKEN")
+    _configure_logs(read, token_secrets(token))
+    return token
+
+
 def _version(given: Given) -> int:
-    typer.echo(version())
+    typer.echo(program_version())
     return 0
 
 
@@ -131,14 +251,14 @@ def _completion(given: Given) -> int:
     return 0
 
 
-def _configure_logs(settings: Settings, problems: Sequence[dotenv_files.Problem]) -> None:
+def _configure_logs(read: _Read, secrets: Iterable[Secret[str]]) -> None:
     import structlog
 
     from localai.mesh.logs import configure_logs
 
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    configure_logs(settings.log.level, settings.log.format, secrets=settings.api_keys, colour=colour)
-    for problem in problems:
+    configure_logs(read.log.level, read.log.format, secrets=secrets, colour=colour)
+    for problem in read.problems:
         structlog.get_logger().error("env_file_problem", path=str(problem.path), reason=problem.reason)
 
 
@@ -164,15 +284,18 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
+def _say_hint(note: str) -> None:
+    typer.echo(f"{_program()}: hint: {note}", err=True)
+
+
 def _hint(command: Command | None, tokens: Sequence[str]) -> None:
     """Say so when the first token looks like a mistyped command: it is about to be taken for a model."""
     if command is None or command.name != RUN or not tokens or tokens[0] == RUN or tokens[0].startswith("-"):
         return
     first = tokens[0]
-    close = closest_command(first, [each.name for each in COMMANDS])
+    close = closest_command(first, [each.name for each in commands_under("")])
     if close and "://" not in first and not Path(first).exists():
-        note = f'"{first}" is taken as a model; did you mean "{_program()} {close}"?'
-        typer.echo(f"{_program()}: hint: {note}", err=True)
+        _say_hint(f'"{first}" is taken as a model; did you mean "{_program()} {close}"?')
 
 
 def _command_class(command: Command) -> type[typer.core.TyperCommand]:
@@ -184,6 +307,8 @@ def _command_class(command: Command) -> type[typer.core.TyperCommand]:
             if parsed.help:
                 typer.echo(ctx.get_help(), nl=False)
                 raise typer.Exit
+            for used, present in parsed.old_names:
+                _say_hint(f"{used} is an old name; use {present}.")
             ctx.params = {key: tuple(texts) for key, texts in parsed.texts.items()}
             if command.argument:
                 ctx.params[_POSITIONALS] = parsed.positionals

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from localai.node.arguments import HELP_FLAGS, scan, split_command
-from localai.node.options import COMMANDS, RUN, Command, Kind, Option, UsageError, options_of
+from localai.node.options import COMMANDS, RUN, Command, Kind, Option, UsageError, commands_under, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,8 +88,8 @@ def _waiting_for_value(by_name: dict[str, Option], before: Sequence[str]) -> Opt
 
 
 def _values(option: Option, current: str) -> Answer:
-    if option.kind is Kind.PATH:
-        return Answer("dirs")
+    if option.kind in (Kind.PATH, Kind.FILE):
+        return Answer("dirs" if option.kind is Kind.PATH else "files")
     words = ("true", "false") if option.kind is Kind.BOOL else option.choices
     return _among([Candidate(word, "") for word in words], current) if words else Answer("nothing")
 
@@ -106,14 +106,20 @@ def _positional(named: Command | None, options: Sequence[Option], rest: Sequence
     except UsageError:
         return Answer("nothing")
     if named is None and not earlier:
-        commands = _among([Candidate(command.name, command.help) for command in COMMANDS], current)
+        commands = _commands("", current)
         return commands if commands.candidates else Answer("files")
+    if named and named.is_group:
+        return Answer("nothing") if earlier else _commands(named.name, current)
     argument = named.argument if named else COMMANDS[0].argument
-    if argument is None or (earlier and not argument.repeated):
+    if argument is None or argument.secret or (earlier and not argument.repeated):
         return Answer("nothing")
     if argument.choices:
         return _among([Candidate(word, "") for word in argument.choices], current)
     return Answer("files")
+
+
+def _commands(group: str, current: str) -> Answer:
+    return _among([Candidate(command.last_word, command.help) for command in commands_under(group)], current)
 
 
 def _among(candidates: Sequence[Candidate], current: str) -> Answer:

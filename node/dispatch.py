@@ -1,40 +1,44 @@
 """Takes a request, chooses who answers it, and gives its events (shell).
 
-Today every answer comes from a worker on this machine. Peers join here: a choice among candidates in place of
-the one supervisor, with the same rule that nothing is committed to the client before its first token.
+Candidates are this machine and every peer that offers the model; ``routing`` decides. Nothing is committed to the
+client before its first token, so until then a failing node is replaced without a trace.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
 import structlog
 
-from localai.mesh.errors import LocalAIError, Unavailable, WorkerLost
+from localai.mesh.errors import InvalidRequest, LocalAIError, NotFound, Unavailable
+from localai.mesh.ids import PeerId, short_id
 from localai.node.catalog import Catalog
 from localai.node.inference import (
     Failed,
     Finished,
     GenerateEvent,
     GenerateRequest,
-    Started,
     Tokens,
     failed_from_error,
     is_terminal,
 )
+from localai.node.local_models import ExpectedLoad, LocalModels, ModelStatus, Supervise
 from localai.node.model_config import ModelConfig
-from localai.node.supervisor import ModelSupervisor
-from localai.node.workers.lifecycle import Statistics
+from localai.node.peers.peers import Peers
+from localai.node.peers.record import ModelRecord, NodeRecord
+from localai.node.routing.decide import Choice, decide
+from localai.node.routing.failover import Attempts
+from localai.node.routing.replica import Candidate, ReplicaLoad
+from localai.node.routing.score import work_of
 
 _LOG = structlog.get_logger()
-
-ATTEMPTS = 2
-"""Tries of one request while nothing of its answer has been given out."""
 
 
 class Phase(StrEnum):
@@ -46,77 +50,150 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelStatus:
-    """One model and its worker, if it has had one."""
+class Route:
+    """Who answers a request, and why."""
 
-    config: ModelConfig
-    worker: Statistics | None
+    node: str
+    """Short id of the node."""
+    is_local: bool
+    candidates: int
+    expected_s: float
+    attempt: int
+    """1 for the first try."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRules:
+    """What limits the choice. ``serves`` says whether other members are answered at all."""
+
+    serves: bool = True
+    at_random: bool = False
+    target: str = ""
+    """Full or short id of the only member that may answer; empty for any."""
+
+
+OnRoute = Callable[[Route], None]
+
+
+def ignore_route(route: Route) -> None:
+    """For callers that do not ask who answers."""
+
+
+def unknown_load(config: ModelConfig) -> float:
+    """For callers that cannot tell how long a load takes."""
+    return 0.0
 
 
 class Dispatch:
     """The node's front door for work."""
 
-    def __init__(self, supervise: Callable[[ModelConfig], ModelSupervisor], catalog: Catalog | None = None) -> None:
-        self._catalog = catalog or Catalog()
+    def __init__(
+        self,
+        supervise: Supervise,
+        catalog: Catalog | None = None,
+        rules: RoutingRules | None = None,
+        program: str = "",
+        expected_load_s: ExpectedLoad = unknown_load,
+    ) -> None:
+        self._local = LocalModels(supervise, catalog or Catalog(), expected_load_s)
+        self._rules = rules or RoutingRules()
+        self._program = program
         self._phase = Phase.STARTING if catalog is None else Phase.READY
-        self._supervise = supervise
-        self._supervisors: dict[str, ModelSupervisor] = {}
+        self._peers: Peers | None = None
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     @property
     def catalog(self) -> Catalog:
-        """What can be asked for here."""
-        return self._catalog
+        """What this machine can be asked for."""
+        return self._local.catalog
 
     @property
     def phase(self) -> Phase:
         """Whether requests are taken."""
         return self._phase
 
+    @property
+    def peers(self) -> Peers | None:
+        """The swarm; None when this node is alone."""
+        return self._peers
+
     def open(self, catalog: Catalog) -> None:
         """Begin to take requests, for these models."""
-        self._catalog = catalog
+        self._local.catalog = catalog
         self._phase = Phase.READY
+        if self._peers is not None:
+            self._peers.tell()
+
+    def connect(self, peers: Peers) -> None:
+        """Let peers answer too."""
+        self._peers = peers
+        self._local.on_change = peers.tell
+
+    def model_names(self) -> list[str]:
+        """Everything that can be asked for, here or in the swarm, sorted."""
+        names = {config.name for config in self.catalog.models}
+        return sorted(names | (self._peers.models() if self._peers is not None else set()))
+
+    def find_model(self, name: str) -> str | None:
+        """The name under which a model is listed; None when nobody has it."""
+        config = self.catalog.find(name)
+        if config is not None:
+            return config.name
+        return name if self._peers is not None and name in self._peers.models() else None
 
     def default_model(self) -> str:
-        """The name that a request without one means: the first in the catalogue; empty when there is none."""
-        return next((config.name for config in self._catalog.models), "")
+        """The name that a request without one means: our first, else the swarm's first; empty when there is none."""
+        return next(iter([config.name for config in self.catalog.models] or self.model_names()), "")
 
     def models(self) -> tuple[ModelStatus, ...]:
-        """Every model with the state of its worker, in the catalogue's order."""
-        return tuple(
-            ModelStatus(config, supervisor.statistics() if (supervisor := self._supervisors.get(config.name)) else None)
-            for config in self._catalog.models
+        """Every model of this machine with the state of its worker, in the catalogue's order."""
+        return self._local.statuses()
+
+    # What peers ask (the Service of a session)
+
+    @property
+    def serves(self) -> bool:
+        """Whether other members are answered."""
+        return self._rules.serves
+
+    @property
+    def draining(self) -> bool:
+        """Whether this node is about to stop."""
+        return self._phase is Phase.CLOSING
+
+    def replicas(self) -> tuple[ReplicaLoad, ...]:
+        """Models of this machine, and how busy they are."""
+        return self._local.replicas() if self._phase is Phase.READY else ()
+
+    def record(self) -> NodeRecord:
+        """What this node says of itself to the swarm."""
+        models = tuple(
+            ModelRecord(status.config.name, status.config.backend, status.worker.facts if status.worker else None)
+            for status in (self.models() if self._phase is Phase.READY else ())
         )
+        return NodeRecord(program=self._program, serves=self.serves, draining=self.draining, models=models)
 
-    def supervisor(self, model: str) -> ModelSupervisor:
-        """The supervisor of a model, started at its first use.
+    # Requests
 
-        Raises:
-            InvalidRequest: there is no such model.
-            Unsupported: no installed backend can run it.
-            Unavailable: the node is stopping.
-        """
-        if self._phase is Phase.CLOSING:
-            raise Unavailable("This node is shutting down. Ask another node, or try again later.")
-        if self._phase is Phase.STARTING:
-            raise Unavailable("This node is still installing its models. Try again soon.", retry_after_s=5.0)
-        config = self._catalog.resolve(model)
-        if config.name not in self._supervisors:
-            self._supervisors[config.name] = self._supervise(config)
-        return self._supervisors[config.name]
-
-    async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def generate_batches(
+        self, request: GenerateRequest, on_route: OnRoute = ignore_route
+    ) -> AsyncGenerator[list[GenerateEvent], None]:
         """The events of one request, all that are ready at a time, ending with exactly one terminal event.
 
         It never raises an error of ours. Closing the generator early stops the work. One log line tells how it went.
+        ``on_route`` is told who answers, for each try.
         """
         account = _Account(request)
+
+        def routed(route: Route) -> None:
+            account.route = route
+            on_route(route)
+
         self._enter()
         try:
-            async with aclosing(self._attempts(request)) as batches:
+            async with aclosing(self._attempts(request, routed)) as batches:
                 async for batch in batches:
                     account.saw(batch)
                     yield batch
@@ -124,23 +201,117 @@ class Dispatch:
             self._leave()
             account.log()
 
-    async def _attempts(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
-        attempt = _Attempt(retries_left=ATTEMPTS - 1)
+    async def _attempts(self, request: GenerateRequest, on_route: OnRoute) -> AsyncGenerator[list[GenerateEvent], None]:
+        attempts = Attempts()
+        failed: Failed | None = None
         while True:
             try:
-                supervisor = self.supervisor(request.model)
+                choice = self._choose(request, attempts.excluded(failed) if attempts.tried else frozenset())
             except LocalAIError as error:
-                yield [failed_from_error(error)]
+                yield [failed or failed_from_error(error)]
                 return
-            async with aclosing(supervisor.generate_batches(request)) as batches:
+            chosen = choice.chosen.candidate
+            attempts.begin(chosen.peer)
+            on_route(self._route(choice, len(attempts.tried)))
+            async with aclosing(self._ask(chosen, request)) as batches:
                 async for batch in batches:
-                    if attempt.should_retry(batch):
-                        _LOG.warning("request_retried", model=request.model)
+                    if (failed := attempts.should_move_on(batch)) is not None:
+                        _LOG.warning("request_moves_on", model=request.model, code=failed.code, error=failed.message)
                         break
-                    if out := attempt.to_give_out(batch):
+                    if out := attempts.to_give_out(batch):
                         yield out
                 else:
                     return
+
+    async def _ask(self, candidate: Candidate, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+        try:
+            if candidate.peer is None:
+                source = self._local.generate_batches(request)
+            else:
+                session = self._peers.session(candidate.peer) if self._peers is not None else None
+                if session is None:
+                    raise Unavailable("The node that was to answer is gone.", code="peer_lost")
+                source = session.generate_batches(msgspec.structs.replace(request, model=candidate.load.model))
+            async with aclosing(source) as batches:
+                async for batch in batches:
+                    yield batch
+        except LocalAIError as error:
+            yield [failed_from_error(error)]
+
+    def _choose(self, request: GenerateRequest, excluded: frozenset[PeerId | None]) -> Choice:
+        """Who answers next.
+
+        Raises:
+            LocalAIError: nobody can; it says why.
+        """
+        if self._phase is Phase.CLOSING:
+            raise Unavailable("This node is shutting down. Ask another node, or try again later.")
+        candidates = [each for each in self._candidates(request) if each.peer not in excluded]
+        choice = decide(candidates, work_of(request), random.randrange, at_random=self._rules.at_random)
+        if choice is None:
+            raise self._nobody(request)
+        return choice
+
+    def _candidates(self, request: GenerateRequest) -> list[Candidate]:
+        peers = self._peers if not request.local_only else None
+        target = self._target() if not request.local_only else None
+        name = request.model or self.default_model()
+        config = self.catalog.find(name)
+        found: list[Candidate] = []
+        if config is not None and target is None and self._phase is Phase.READY:
+            load = self._local.replica(config.name)
+            found.append(Candidate(None, load, load.active))
+        if peers is not None:
+            found += peers.candidates(config.name if config is not None else name)
+        return found if target is None else [candidate for candidate in found if candidate.peer == target]
+
+    def _target(self) -> PeerId | None:
+        """The only member that may answer, if one is named.
+
+        Raises:
+            NotFound: it is not here.
+        """
+        if not self._rules.target:
+            return None
+        target = self._peers.find(self._rules.target) if self._peers is not None else None
+        if target is None:
+            message = f"Node not found: no member with the id '{self._rules.target[:80]}' is connected."
+            raise NotFound(message, code="node_not_found")
+        return target
+
+    def _nobody(self, request: GenerateRequest) -> LocalAIError:
+        """Why no node can answer."""
+        model = request.model
+        peers = self._peers if not request.local_only else None
+        if self._phase is Phase.STARTING:
+            return Unavailable("This node is still installing its models. Try again soon.", retry_after_s=5.0)
+        if peers is not None and not self.catalog.models and not peers.models():
+            message = "No node of the swarm that has models is connected yet. Try again soon."
+            return Unavailable(message, code="no_nodes", retry_after_s=2.0)
+        try:
+            self.catalog.resolve(model)
+        except InvalidRequest as error:
+            if peers is None or not model:
+                return error
+            message = (
+                f"The model '{model[:100]}' does not exist here or in the swarm. Call GET /v1/models to see what does."
+            )
+            return InvalidRequest(message, code="model_not_found", param="model")
+        except LocalAIError as error:
+            return error
+        return Unavailable(f"No node can answer for model '{model[:100]}' now. Try again soon.", retry_after_s=1.0)
+
+    def _route(self, choice: Choice, attempt: int) -> Route:
+        chosen = choice.chosen
+        peer = chosen.candidate.peer
+        own = short_id(self._peers.peer_id) if self._peers is not None else ""
+        return Route(
+            node=short_id(peer) if peer is not None else own,
+            is_local=peer is None,
+            candidates=len(choice.considered),
+            expected_s=chosen.estimate.total_s,
+            attempt=attempt,
+        )
 
     # Ending
 
@@ -156,48 +327,26 @@ class Dispatch:
     async def aclose(self, grace_s: float) -> None:
         """Refuse new requests, give running ones ``grace_s`` seconds, fail the rest, end all workers."""
         self._phase = Phase.CLOSING
+        if self._peers is not None:
+            self._peers.tell()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace_s)
         if self._in_flight:
             _LOG.warning("requests_cut_short", count=self._in_flight)
-        await asyncio.gather(*(supervisor.aclose() for supervisor in self._supervisors.values()))
+        await self._local.aclose()
+        if self._peers is not None:
+            await self._peers.aclose()
 
 
-class _Attempt:
-    """What has been given out of an answer so far, and so whether another try would be invisible."""
-
-    def __init__(self, retries_left: int) -> None:
-        self._retries_left = retries_left
-        self._started = False
-        self._committed = False
-
-    def should_retry(self, batch: list[GenerateEvent]) -> bool:
-        """True, once per retry, when the worker died before any token: ask again instead of passing this on."""
-        last = batch[-1]
-        if not isinstance(last, Failed) or last.code != WorkerLost.default_code or not self._retries_left:
-            return False
-        if self._committed or any(isinstance(event, Tokens) for event in batch):
-            return False
-        self._retries_left -= 1
-        return True
-
-    def to_give_out(self, batch: list[GenerateEvent]) -> list[GenerateEvent]:
-        """The batch without a second Started; it may be empty then."""
-        self._committed = self._committed or any(isinstance(event, Tokens) for event in batch)
-        if not any(isinstance(event, Started) for event in batch):
-            return batch
-        again, self._started = self._started, True
-        return [event for event in batch if not (again and isinstance(event, Started))]
-
-
+@dataclass(slots=True)
 class _Account:
     """What the log line of one request says."""
 
-    def __init__(self, request: GenerateRequest) -> None:
-        self._request = request
-        self._began = time.monotonic()
-        self._first_token: float | None = None
-        self._end: GenerateEvent | None = None
+    request: GenerateRequest
+    route: Route | None = None
+    _began: float = field(default_factory=time.monotonic)
+    _first_token: float | None = None
+    _end: GenerateEvent | None = None
 
     def saw(self, batch: list[GenerateEvent]) -> None:
         if self._first_token is None and any(isinstance(event, Tokens) for event in batch):
@@ -206,9 +355,7 @@ class _Account:
             self._end = batch[-1]
 
     def log(self) -> None:
-        now = time.monotonic()
-        ttft_ms = round((self._first_token - self._began) * 1000, 1) if self._first_token is not None else None
-        fields = {"model": self._request.model, "ttft_ms": ttft_ms, "total_ms": round((now - self._began) * 1000, 1)}
+        fields = self._fields(time.monotonic())
         match self._end:
             case Finished(usage=usage):
                 _LOG.info(
@@ -222,3 +369,19 @@ class _Account:
                 _LOG.warning("request_failed", **fields, code=code, error=message)
             case _:
                 _LOG.info("request_abandoned", **fields)
+
+    def _fields(self, now: float) -> dict[str, object]:
+        ttft_ms = round((self._first_token - self._began) * 1000, 1) if self._first_token is not None else None
+        fields: dict[str, object] = {
+            "model": self.request.model,
+            "ttft_ms": ttft_ms,
+            "total_ms": round((now - self._began) * 1000, 1),
+        }
+        if (route := self.route) is not None and route.node:
+            fields |= {
+                "node": route.node if not route.is_local else "here",
+                "candidates": route.candidates,
+                "expected_s": round(route.expected_s, 2),
+                "attempt": route.attempt,
+            }
+        return fields

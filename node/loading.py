@@ -13,6 +13,17 @@ DEFAULT_SLOTS = 4
 """Sequences at once. Each has a context of its own in memory, so more cost memory even when idle."""
 
 
+START_S = 0.3
+"""A worker's start, without its model."""
+READ_BYTES_PER_S = 1e9
+"""What a model file is taken to be read at before it was ever read: a modern disk, or memory that has it already."""
+
+
+def expected_load_s(model_bytes: int) -> float:
+    """Seconds that a first load will take, roughly; measured ones are better."""
+    return START_S + model_bytes / READ_BYTES_PER_S
+
+
 def default_threads(cores: int) -> int:
     """Threads for a machine with this many usable cores: one core stays free for the node and the user."""
     return max(1, cores - 1)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import PurePath
 
-if TYPE_CHECKING:
-    from pathlib import PurePath
+from localai.mesh.errors import LocalAIError
 
 _TRUE = frozenset({"true", "1", "yes"})
 _FALSE = frozenset({"false", "0", "no"})
@@ -95,6 +94,38 @@ def parse_path(text: str, places: Places) -> PurePath | None:
     if text == "~" or text.startswith("~/"):
         return places.home / text[2:]
     return places.cwd / text
+
+
+def parse_file(text: str, places: Places) -> PurePath | None:
+    """Like :func:`parse_path`, but ``-`` stays what it is: standard input."""
+    return PurePath(text) if text == "-" else parse_path(text, places)
+
+
+def check_listen_address(text: str) -> None:
+    """Accept an address on which the mesh can listen."""
+    _check_multiaddr(text, needs_peer=False)
+
+
+def check_peer_address(text: str) -> None:
+    """Accept an address at which the mesh can reach one certain node."""
+    _check_multiaddr(text, needs_peer=True)
+
+
+def check_network_id(text: str) -> None:
+    """Accept the name of a sub-network."""
+    from localai.mesh.ids import parse_network_id  # slow to import, and rarely needed
+
+    try:
+        parse_network_id(text)
+    except LocalAIError as error:
+        raise ValueError(f'cannot be "{text}": {error.message[0].lower()}{error.message[1:].rstrip(".")}') from None
+
+
+def _check_multiaddr(text: str, *, needs_peer: bool) -> None:
+    from localai.mesh.addresses import multiaddr_problem  # slow to import, and rarely needed
+
+    if problem := multiaddr_problem(text, needs_peer=needs_peer):
+        raise ValueError(f'cannot use "{text}": {problem}')
 
 
 def parse_choice(text: str, choices: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ only fill gaps in it), default.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import PurePath
@@ -34,6 +34,7 @@ class Kind(StrEnum):
     BOOL = "bool"
     LIST = "list"
     PATH = "path"
+    FILE = "file"
     DURATION = "duration"
     ENUM = "choice"
     ADDRESS = "address"
@@ -44,15 +45,17 @@ Value: TypeAlias = (
 )
 Values: TypeAlias = Mapping[str, Value]
 
-_EMPTY_IS_A_VALUE = frozenset({Kind.STR, Kind.LIST, Kind.PATH})
+_EMPTY_IS_A_VALUE = frozenset({Kind.STR, Kind.LIST, Kind.PATH, Kind.FILE})
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One row. ``default`` is text as a user would write it; None leaves the value unset.
 
-    ``commands`` names the commands that take it; empty means every command. ``minimum`` bounds
-    numbers. A secret's values are never shown, and an empty variable never blanks one.
+    ``commands`` names the commands that take it; empty means every command. ``old_names`` are spellings
+    that are taken with a hint at the present one. ``minimum`` bounds numbers. ``check`` looks at a text, or at
+    each item of a list, and raises ``ValueError`` with a reason that completes "<flag> <reason>". A secret's
+    values are never shown, and an empty variable never blanks one.
     """
 
     flag: str
@@ -62,8 +65,10 @@ class Option:
     default: str | None = None
     short: str | None = None
     aliases: tuple[str, ...] = ()
+    old_names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    check: Callable[[str], None] | None = None
     group: str = ""
     commands: frozenset[str] = frozenset()
     secret: bool = False
@@ -77,7 +82,7 @@ class Option:
     @property
     def names(self) -> tuple[str, ...]:
         """Every spelling accepted on the command line, the documented one first."""
-        return (self.flag, *self.aliases, *((self.short,) if self.short else ()))
+        return (self.flag, *self.aliases, *self.old_names, *((self.short,) if self.short else ()))
 
     @property
     def help_line(self) -> str:
@@ -103,6 +108,7 @@ class Argument:
     choices: tuple[str, ...] = ()
     required: bool = False
     repeated: bool = False
+    secret: bool = False
 
     @property
     def metavar(self) -> str:
@@ -112,15 +118,31 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command of the program."""
+    """One command of the program, or a group of them. ``name`` is every word from the program on."""
 
     name: str
     help: str
     argument: Argument | None = None
+    is_group: bool = False
+
+    @property
+    def parent(self) -> str:
+        """Name of the group that it belongs to; empty at the first level."""
+        return self.name.rpartition(" ")[0]
+
+    @property
+    def last_word(self) -> str:
+        """What is typed after the group's name."""
+        return self.name.rpartition(" ")[2]
 
 
 RUN = "run"
-_RUN = frozenset({RUN})
+FEDERATED = "federated"
+TOKEN_NEW = "p2p token new"
+TOKEN_INSPECT = "p2p token inspect"
+TOKEN_QR = "p2p token qr"
+
+_TOKEN = Argument("TOKEN", "The network token, or - for standard input.", secret=True)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
@@ -128,6 +150,12 @@ COMMANDS: tuple[Command, ...] = (
         "Start this node: the API, the pages and the models. This is what happens without a command too.",
         Argument("MODEL", "Models to have ready, by name, in addition to --models.", repeated=True),
     ),
+    Command(FEDERATED, "Start an entry to a swarm: the API of all its members, without models on this machine."),
+    Command("p2p", "Join machines into a swarm.", is_group=True),
+    Command("p2p token", "Make and look at network tokens, the secrets of swarms.", is_group=True),
+    Command(TOKEN_NEW, "Print a new network token: the secret of a swarm of its own."),
+    Command(TOKEN_INSPECT, "Say whether a network token is usable and how it rotates, without its secrets.", _TOKEN),
+    Command(TOKEN_QR, "Show a network token as a QR code, for the camera of another machine.", _TOKEN),
     Command("version", "Print the version and exit."),
     Command(
         "completion",
@@ -135,6 +163,13 @@ COMMANDS: tuple[Command, ...] = (
         Argument("SHELL", "The shell that will read the script.", choices=("bash", "zsh", "fish"), required=True),
     ),
 )
+"""Every command, each group before what it holds."""
+
+_RUN = frozenset({RUN})
+_FEDERATED = frozenset({FEDERATED})
+_NODES = _RUN | _FEDERATED
+_TOKEN_MAKERS = frozenset({RUN, TOKEN_NEW})
+_TOKEN_READERS = _NODES | {TOKEN_INSPECT, TOKEN_QR}
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -153,7 +188,7 @@ OPTIONS: tuple[Option, ...] = (
         env=("LOCALAI_DATA_PATH",),
         default="./data",
         group="storage",
-        commands=_RUN,
+        commands=_NODES,
     ),
     Option(
         "--models",
@@ -201,16 +236,16 @@ OPTIONS: tuple[Option, ...] = (
         env=("LOCALAI_ADDRESS", "ADDRESS"),
         default="127.0.0.1:8080",
         group="api",
-        commands=_RUN,
+        commands=_NODES,
     ),
     Option(
         "--api-keys",
         Kind.LIST,
         "Keys that clients must show, separated by commas; none means no check. Prefer the variable or an .env "
-        "file: other users of this machine can read command lines.",
+        "file: shells remember command lines.",
         env=("LOCALAI_API_KEY", "LOCALAI_API_KEYS", "API_KEY"),
         group="api",
-        commands=_RUN,
+        commands=_NODES,
         secret=True,
     ),
     Option(
@@ -221,7 +256,17 @@ OPTIONS: tuple[Option, ...] = (
         default="15",
         minimum=0,
         group="api",
-        commands=_RUN,
+        commands=_NODES,
+    ),
+    Option(
+        "--show-route",
+        Kind.BOOL,
+        "Tell every client which node answered and why, in X-LocalAI-Node and X-LocalAI-Route; without it, only "
+        "clients on this machine and those with a key learn it.",
+        env=("LOCALAI_SHOW_ROUTE",),
+        default="false",
+        group="api",
+        commands=_NODES,
     ),
     Option(
         "--allowed-hosts",
@@ -230,7 +275,7 @@ OPTIONS: tuple[Option, ...] = (
         "reach it by a trick with DNS.",
         env=("LOCALAI_ALLOWED_HOSTS",),
         group="hardening",
-        commands=_RUN,
+        commands=_NODES,
     ),
     Option(
         "--allow-anonymous",
@@ -240,7 +285,147 @@ OPTIONS: tuple[Option, ...] = (
         default="false",
         aliases=("--allow-insecure-public-bind",),
         group="hardening",
+        commands=_NODES,
+    ),
+    Option(
+        "--p2p",
+        Kind.BOOL,
+        "Join the swarm of the network token; without a token, start a new swarm and print its token. A token alone "
+        "switches this on.",
+        env=("LOCALAI_P2P", "P2P"),
+        default="false",
+        group="p2p",
         commands=_RUN,
+    ),
+    Option(
+        "--p2p-token",
+        Kind.STR,
+        "The network token of the swarm, a secret: whoever has it is a member. Prefer the variable or a file: shells "
+        "remember command lines.",
+        env=("LOCALAI_P2P_TOKEN", "P2P_TOKEN", "TOKEN"),
+        old_names=("--p2ptoken",),
+        group="p2p",
+        commands=_TOKEN_READERS,
+        secret=True,
+    ),
+    Option(
+        "--p2p-token-file",
+        Kind.FILE,
+        "File that holds the network token; - reads it from standard input.",
+        env=("LOCALAI_P2P_TOKEN_FILE",),
+        group="p2p",
+        commands=_TOKEN_READERS,
+    ),
+    Option(
+        "--p2p-network-id",
+        Kind.STR,
+        "Name of a sub-network: nodes with the same token see each other only if this is the same too.",
+        env=("LOCALAI_P2P_NETWORK_ID", "P2P_NETWORK_ID"),
+        aliases=("--peer-2-peer-network-id",),
+        check=option_values.check_network_id,
+        group="p2p",
+        commands=_NODES,
+    ),
+    Option(
+        "--no-serve",
+        Kind.BOOL,
+        "Use the models of the other members without answering for them.",
+        env=("LOCALAI_NO_SERVE",),
+        default="false",
+        group="p2p",
+        commands=_RUN,
+    ),
+    Option(
+        "--federated",
+        Kind.BOOL,
+        "Join as --p2p does, and also answer for LocalAI's own federation servers, which know no other protocol.",
+        env=("LOCALAI_FEDERATED", "FEDERATED"),
+        default="false",
+        group="p2p",
+        commands=_RUN,
+    ),
+    Option(
+        "--random-worker",
+        Kind.BOOL,
+        "Pick the member that answers at random instead of by load.",
+        env=("LOCALAI_RANDOM_WORKER", "RANDOM_WORKER"),
+        default="false",
+        group="p2p",
+        commands=_FEDERATED,
+    ),
+    Option(
+        "--target-worker",
+        Kind.STR,
+        "Full or short id of the one member that must answer; while it is away, requests fail.",
+        env=("LOCALAI_TARGET_WORKER", "TARGET_WORKER"),
+        group="p2p",
+        commands=_FEDERATED,
+    ),
+    Option(
+        "--p2p-listen",
+        Kind.LIST,
+        "Addresses on which other members reach this node, in libp2p's form; port 0 takes any free one.",
+        env=("LOCALAI_P2P_LISTEN_MADDRS",),
+        default="/ip4/0.0.0.0/tcp/0",
+        check=option_values.check_listen_address,
+        group="p2p",
+        commands=_NODES,
+    ),
+    Option(
+        "--p2p-peers",
+        Kind.LIST,
+        "Addresses of members to dial, in libp2p's form with /p2p/ and the id at the end, for networks where nodes do "
+        "not find each other.",
+        env=("LOCALAI_P2P_PEERS",),
+        check=option_values.check_peer_address,
+        group="p2p",
+        commands=_NODES,
+    ),
+    Option(
+        "--p2p-bootstrap-peers",
+        Kind.LIST,
+        "Nodes of the DHT to begin with instead of the public ones, in the same form; they need not be members.",
+        env=("LOCALAI_P2P_BOOTSTRAP_PEERS_MADDRS",),
+        check=option_values.check_peer_address,
+        group="p2p",
+        commands=_NODES,
+    ),
+    Option(
+        "--p2p-disable-mdns",
+        Kind.BOOL,
+        "Neither announce this node on the local network nor look for others there.",
+        env=("LOCALAI_P2P_DISABLE_MDNS",),
+        default="false",
+        group="p2p",
+        commands=_NODES,
+    ),
+    Option(
+        "--p2p-dht-interval",
+        Kind.INT,
+        "Seconds that the name lasts under which members meet in the DHT. Written into a new token; a given token "
+        "keeps its own. Shorter hides better and finds more slowly.",
+        env=("LOCALAI_P2P_DHT_INTERVAL", "P2P_DHT_INTERVAL"),
+        default="360",
+        minimum=1,
+        group="p2p",
+        commands=_TOKEN_MAKERS,
+    ),
+    Option(
+        "--p2p-otp-interval",
+        Kind.INT,
+        "Seconds that topic and key of the members' messages last. Written into a new token; a given token keeps its "
+        "own. Clocks must agree to much less than this.",
+        env=("LOCALAI_P2P_OTP_INTERVAL", "P2P_OTP_INTERVAL"),
+        default="9000",
+        minimum=1,
+        group="p2p",
+        commands=_TOKEN_MAKERS,
+    ),
+    Option(
+        "--output",
+        Kind.FILE,
+        "Write the code into this .svg or .png file, which only its owner can read, instead of showing it.",
+        commands=frozenset({TOKEN_QR}),
     ),
     Option("--version", Kind.BOOL, "Print the version and exit.", default="false", commands=_RUN),
     Option(
@@ -273,6 +458,11 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
+def commands_under(group: str) -> tuple[Command, ...]:
+    """Commands and groups directly below a group, in the order of the table; those of the program for empty text."""
+    return tuple(command for command in COMMANDS if command.parent == group)
+
+
 def options_of(command: str, table: Sequence[Option] = OPTIONS) -> tuple[Option, ...]:
     """Options that the command takes, in the order of the table."""
     return tuple(option for option in table if not option.commands or command in option.commands)
@@ -292,7 +482,13 @@ def resolve(
 
 def is_set(option: Option, given: Mapping[str, Sequence[str]], environ: Mapping[str, str]) -> bool:
     """Whether the user said anything: by flag or by environment."""
-    return option.key in given or _from_environment(option, environ) is not None
+    return option.key in given or variable_of(option, environ) is not None
+
+
+def variable_of(option: Option, environ: Mapping[str, str]) -> str | None:
+    """Name of the variable that gives the value where no flag does; None if none is set."""
+    found = _from_environment(option, environ)
+    return found[0] if found else None
 
 
 def _resolve_one(option: Option, texts: Sequence[str] | None, environ: Mapping[str, str], places: Places) -> Value:
@@ -328,11 +524,20 @@ def _parse(option: Option, texts: Sequence[str], places: Places) -> Value:
     """Value of the texts: lists collect all of them, everything else takes the last."""
     if option.kind is Kind.LIST:
         items = tuple(item for text in texts for item in option_values.parse_list(text))
+        _check_each(option, items)
         return tuple(Secret(item) for item in items) if option.secret else items
     value = _parse_single(option, texts[-1], places)
     if option.minimum is not None and isinstance(value, int | float) and value < option.minimum:
         raise ValueError(f"must be at least {option.minimum:g}, not {value}")
+    if isinstance(value, str):
+        _check_each(option, (value,))
     return value
+
+
+def _check_each(option: Option, texts: Sequence[str]) -> None:
+    if option.check:
+        for text in texts:
+            option.check(text)
 
 
 def _parse_single(option: Option, text: str, places: Places) -> Value:
@@ -347,6 +552,8 @@ def _parse_single(option: Option, text: str, places: Places) -> Value:
             return option_values.parse_duration(text)
         case Kind.PATH:
             return option_values.parse_path(text, places)
+        case Kind.FILE:
+            return option_values.parse_file(text, places)
         case Kind.ENUM:
             return option_values.parse_choice(text, option.choices)
         case Kind.ADDRESS:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
 import json
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 import uvloop
@@ -26,16 +28,19 @@ from aiohttp import web
 
 from localai.mesh.errors import SetupError
 from localai.node.catalog import Catalog
-from localai.node.dispatch import Dispatch
+from localai.node.dispatch import Dispatch, RoutingRules
 from localai.node.gallery.index import find_entry
 from localai.node.gallery.install import ensure_default_model, install
 from localai.node.gallery.progress import shown_install
 from localai.node.listening import listen
-from localai.node.loading import check_backend, load_frame
+from localai.node.loading import check_backend, expected_load_s, load_frame
 from localai.node.model_config import ModelConfig
 from localai.node.models_folder import check_model_file, create_models_folder, read_catalog
-from localai.node.settings import Settings
+from localai.node.peers.joining import join_swarm
+from localai.node.settings import Settings, SwarmSettings
 from localai.node.supervisor import ModelSupervisor
+from localai.node.token_qr import invitation
+from localai.node.version import program_version
 from localai.node.workers.connection import WorkerConnection
 from localai.node.workers.process import BACKENDS, spawn_worker
 
@@ -54,7 +59,8 @@ def run_node(settings: Settings, make_app: MakeApp) -> int:
     Raises:
         SetupError: it cannot start.
     """
-    create_models_folder(settings.models_path)
+    if not settings.entry_only:
+        create_models_folder(settings.models_path)
     with data_folder(settings.data_path):
         sockets = listen(settings.address)
         return uvloop.run(_serve(settings, make_app, sockets))
@@ -88,7 +94,12 @@ def data_folder(path: Path) -> Iterator[None]:
 
 async def _serve(settings: Settings, make_app: MakeApp, sockets: list[socket.socket]) -> int:
     stopped = _stop_on_signals()
-    dispatch = Dispatch(_supervise_with(settings))
+    dispatch = Dispatch(
+        _supervise_with(settings),
+        rules=_rules(settings),
+        program=f"localai-mesh {program_version()}",
+        expected_load_s=_expected_load_with(settings),
+    )
     app = make_app(dispatch, settings)
     runner = web.AppRunner(
         app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=_CONNECTIONS_CLOSE_S
@@ -98,18 +109,50 @@ async def _serve(settings: Settings, make_app: MakeApp, sockets: list[socket.soc
         for listener in sockets:
             await web.SockSite(runner, listener).start()
         port = sockets[0].getsockname()[1]
-        provisioning = asyncio.ensure_future(_open(dispatch, settings, port))
-        stopping = asyncio.ensure_future(stopped.wait())
-        await asyncio.wait({provisioning, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if provisioning.done():
-            provisioning.result()
-            await stopping
-        else:
-            provisioning.cancel()
-            await asyncio.wait({provisioning}, timeout=GRACE_S)
+        await _until(stopped, _live(dispatch, settings, port))
     finally:
         await _shut_down(dispatch, runner)
     return 0
+
+
+async def _until(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Work until the signal; what fails before ends the node."""
+    working = asyncio.ensure_future(work)
+    stopping = asyncio.ensure_future(stopped.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if working.done():
+        working.result()
+        await stopping
+    else:
+        working.cancel()
+        await asyncio.wait({working}, timeout=2 * GRACE_S)  # a mesh process that is just starting takes its time
+
+
+async def _live(dispatch: Dispatch, settings: Settings, port: int) -> None:
+    """Join the swarm and install what is missing, side by side."""
+    if settings.swarm is None:
+        await _open(dispatch, settings, port)
+        return
+    tasks = [
+        asyncio.create_task(_open(dispatch, settings, port)),
+        asyncio.create_task(_join(dispatch, settings, settings.swarm)),
+    ]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _join(dispatch: Dispatch, settings: Settings, swarm: SwarmSettings) -> None:
+    if swarm.token_is_new:
+        columns = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
+        print(invitation(swarm.token, swarm.network_id, columns=columns), flush=True)
+    program = f"localai-mesh {program_version()}"
+    dispatch.connect(
+        await join_swarm(swarm, settings.data_path, dispatch, dispatch.record, program, settings.log.level)
+    )
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -131,6 +174,10 @@ def _stop_on_signals() -> asyncio.Event:
 
 async def _open(dispatch: Dispatch, settings: Settings, port: int) -> None:
     """Install what is missing, then take requests."""
+    if settings.entry_only:
+        dispatch.open(Catalog())
+        print(welcome_entry(settings, port), flush=True)
+        return
     await _install_missing(settings)
     catalog = read_catalog(settings.models_path)
     for problem in catalog.problems:
@@ -175,10 +222,37 @@ def welcome(settings: Settings, catalog: Catalog, port: int) -> str:
     )
 
 
+def welcome_entry(settings: Settings, port: int) -> str:
+    """What a user of ``localai federated`` sees."""
+    url = f"http://{_shown_host(settings.address.host)}:{port}"
+    return (
+        f"\nlocalai is ready: {url}\n\n"
+        f"  It has no models of its own: the nodes of the swarm answer. See which: curl {url}/v1/models\n"
+    )
+
+
+def _rules(settings: Settings) -> RoutingRules:
+    swarm = settings.swarm
+    if swarm is None:
+        return RoutingRules()
+    return RoutingRules(serves=swarm.serve, at_random=swarm.random_worker, target=swarm.target_worker)
+
+
 def _shown_host(host: str) -> str:
     if host in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
+
+
+def _expected_load_with(settings: Settings) -> Callable[[ModelConfig], float]:
+    @functools.cache
+    def expected(config: ModelConfig) -> float:
+        try:
+            return expected_load_s(Path(settings.models_path, config.model_file).stat().st_size)
+        except OSError:
+            return 0.0
+
+    return expected
 
 
 def _supervise_with(settings: Settings) -> Callable[[ModelConfig], ModelSupervisor]:

@@ -5,7 +5,7 @@ Nothing below ``cli.py`` reads the environment: what a part needs to know stands
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast, get_args
 
@@ -15,6 +15,9 @@ from localai.node.options import UsageError, Value, Values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from localai.mesh.ids import NetworkId
+    from localai.mesh.network_token import NetworkToken
 
 LogLevel: TypeAlias = Literal["error", "warn", "info", "debug", "trace"]
 LogFormat: TypeAlias = Literal["default", "text", "json"]
@@ -34,13 +37,38 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SwarmSettings:
+    """What a member of a swarm is told at start.
+
+    ``serve`` says whether other members may use this node; ``federated`` whether it also answers for LocalAI's
+    federation servers. ``listen``, ``bootstrap_peers`` and ``peers`` are multiaddrs that have been checked; the
+    latter two end in a peer id. Without ``bootstrap_peers`` the public ones are used. ``target_worker`` is the full
+    or short id of the one member that must answer, or empty. ``token_is_new`` means that nobody else has it yet.
+    """
+
+    token: NetworkToken
+    network_id: NetworkId
+    serve: bool
+    federated: bool
+    listen: tuple[str, ...]
+    bootstrap_peers: tuple[str, ...]
+    peers: tuple[str, ...]
+    mdns: bool
+    random_worker: bool
+    target_worker: str
+    token_is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a node is told at start.
 
     ``models`` are references in the order given, each once. ``threads`` 0 means all cores but one;
     ``context_size`` 0 lets the node choose and -1 asks for the trained maximum; both, like
     ``f16``, are for models that do not say. ``upload_limit_bytes`` 0 means no limit. No ``api_keys``
-    means that clients are not checked.
+    means that clients are not checked. ``swarm`` None means that this node is alone. ``entry_only`` is the
+    ``federated`` command: no models here, and ``models_path`` is not used. ``show_route`` tells every client
+    which node answered, not only local and authenticated ones.
     """
 
     address: Address
@@ -55,28 +83,88 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     allow_anonymous: bool = False
     log: LogSettings = LogSettings()
+    swarm: SwarmSettings | None = None
+    entry_only: bool = False
+    show_route: bool = False
+
+    @property
+    def secrets(self) -> tuple[Secret[str], ...]:
+        """Every text that must not show up in a log."""
+        return (*self.api_keys, *(token_secrets(self.swarm.token) if self.swarm else ()))
 
 
-def build_settings(values: Values, models: tuple[str, ...], log: LogSettings) -> Settings:
+def build_settings(
+    values: Values, models: tuple[str, ...], log: LogSettings, swarm: SwarmSettings | None = None
+) -> Settings:
     """Settings of ``run``. ``models`` are the positional references; they come after those of ``--models``.
 
     Raises:
         UsageError: a directory that the node cannot do without is switched off.
     """
-    return Settings(
-        address=_typed(values, "address", Address),
+    return replace(
+        _settings_of_both(values, log, swarm),
         models_path=_directory(values, "models_path"),
-        data_path=_directory(values, "data_path"),
         models=tuple(dict.fromkeys((*_texts(values, "models"), *models))),
         threads=_typed(values, "threads", int),
         context_size=_typed(values, "context_size", int),
         f16=_typed(values, "f16", bool),
+    )
+
+
+def build_entry_settings(values: Values, log: LogSettings, swarm: SwarmSettings) -> Settings:
+    """Settings of ``federated``.
+
+    Raises:
+        UsageError: the data directory is switched off.
+    """
+    return replace(_settings_of_both(values, log, swarm), entry_only=True)
+
+
+def _settings_of_both(values: Values, log: LogSettings, swarm: SwarmSettings | None) -> Settings:
+    data_path = _directory(values, "data_path")
+    return Settings(
+        address=_typed(values, "address", Address),
+        models_path=data_path / "models",
+        data_path=data_path,
         api_keys=_secrets(values, "api_keys"),
         upload_limit_bytes=_typed(values, "upload_limit", int) * BYTES_PER_MB,
         allowed_hosts=tuple(host.lower() for host in _texts(values, "allowed_hosts")),
         allow_anonymous=_typed(values, "allow_anonymous", bool),
         log=log,
+        swarm=swarm,
+        show_route=_typed(values, "show_route", bool),
     )
+
+
+def wants_swarm(values: Values) -> bool:
+    """Whether ``run`` is told to join a swarm even without a token."""
+    return _typed(values, "p2p", bool) or _typed(values, "federated", bool)
+
+
+def build_swarm_settings(values: Values, token: NetworkToken, *, token_is_new: bool = False) -> SwarmSettings:
+    """Settings of the swarm for ``run`` or ``federated``; what a command does not take has its harmless value.
+
+    A node of the ``federated`` command serves nobody: it has no models.
+    """
+    return SwarmSettings(
+        token=token,
+        network_id=cast("NetworkId", _text(values, "p2p_network_id")),  # the option table has checked it
+        serve="no_serve" in values and not _typed(values, "no_serve", bool),
+        federated="federated" in values and _typed(values, "federated", bool),
+        listen=_texts(values, "p2p_listen"),
+        bootstrap_peers=_texts(values, "p2p_bootstrap_peers"),
+        peers=_texts(values, "p2p_peers"),
+        mdns=not _typed(values, "p2p_disable_mdns", bool),
+        random_worker="random_worker" in values and _typed(values, "random_worker", bool),
+        target_worker=_text(values, "target_worker"),
+        token_is_new=token_is_new,
+    )
+
+
+def token_secrets(token: NetworkToken) -> tuple[Secret[str], ...]:
+    """The texts of a token that must not show up in a log: itself, also without its line ends, and its parts."""
+    in_one_line = Secret("".join(token.text.reveal().split()))
+    return (token.text, in_one_line, token.room, token.mdns, token.rendezvous, token.dht.key, token.crypto.key)
 
 
 def build_log_settings(values: Values, *, level_is_explicit: bool) -> LogSettings:
@@ -104,6 +192,10 @@ def _directory(values: Values, key: str) -> Path:
     if values[key] is None:
         raise UsageError(f"--{key.replace('_', '-')} must name a directory, it cannot be empty")
     return Path(_typed(values, key, PurePath))
+
+
+def _text(values: Values, key: str) -> str:
+    return "" if values.get(key) is None else _typed(values, key, str)
 
 
 def _texts(values: Values, key: str) -> tuple[str, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable
 from typing import assert_never
 
 import structlog
 
 from localai.mesh.errors import LocalAIError, ModelLoadFailed, RateLimited, TooLarge, UpstreamFailed, WireError
+from localai.node.event_queue import EventQueue
 from localai.node.inference import (
     GenerateEvent,
     GenerateRequest,
@@ -42,32 +42,6 @@ from localai.node.workers.frames import (
 
 _LOG = structlog.get_logger()
 
-MAX_UNREAD_EVENTS = 8192
-"""Events one request may have unread before it fails: what a client that stopped reading can make us hold."""
-
-
-@dataclass(slots=True)
-class _Pending:
-    """One request and the events its reader has not taken yet."""
-
-    request: GenerateRequest
-    unread: list[GenerateEvent] = field(default_factory=list)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: bool = False
-
-    def put(self, event: GenerateEvent) -> None:
-        if self.ended:
-            return
-        self.unread.append(event)
-        self.ended = is_terminal(event)
-        self.arrived.set()
-
-    def take(self) -> tuple[list[GenerateEvent], bool]:
-        """Everything unread, and whether the terminal event is in it."""
-        self.arrived.clear()
-        batch, self.unread = self.unread, []
-        return batch, self.ended
-
 
 class ModelSupervisor:
     """Keeps one model's worker alive and passes requests through it."""
@@ -78,11 +52,19 @@ class ModelSupervisor:
         self._spawn = spawn
         self._loop = asyncio.get_running_loop()
         self._machine = life.Lifecycle(model, config)
-        self._pending: dict[RequestId, _Pending] = {}
+        self._pending: dict[RequestId, EventQueue] = {}
         self._worker: WorkerConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._changed = asyncio.Event()
+        self._watchers: list[Callable[[], None]] = []
+        self._load_began = 0.0
+        self.last_load_s = 0.0
+        """Seconds from the start of a worker until it was ready, the last time; 0 before the first."""
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call this whenever the worker's state changes."""
+        self._watchers.append(on_change)
 
     def statistics(self) -> life.Statistics:
         """The machine's current state, frozen."""
@@ -101,14 +83,13 @@ class ModelSupervisor:
 
         Closing the generator early, or cancelling its reader, stops the work at the next engine step.
         """
-        pending = _Pending(request)
+        pending = EventQueue(request)
         self._pending[request.id] = pending
         try:
             self._handle(messages.RequestArrived(request.id))
             ended = False
             while not ended:
-                await pending.arrived.wait()
-                batch, ended = pending.take()
+                batch, ended = await pending.take()
                 yield batch
         finally:
             del self._pending[request.id]
@@ -147,7 +128,16 @@ class ModelSupervisor:
         if after is not before:
             _LOG.info("worker_state", model=self._model, before=before, after=after)
             self._changed.set()
+            self._time_load(after)
+            for on_change in self._watchers:
+                on_change()
         self._set_timer()
+
+    def _time_load(self, state: life.State) -> None:
+        if state is life.State.STARTING:
+            self._load_began = self._loop.time()
+        elif state is life.State.READY:
+            self.last_load_s = self._loop.time() - self._load_began
 
     def _set_timer(self) -> None:
         due = self._machine.next_wakeup()
@@ -215,7 +205,7 @@ class ModelSupervisor:
         except RateLimited as error:
             self._refuse(pending, error)
 
-    def _refuse(self, pending: _Pending, error: LocalAIError) -> None:
+    def _refuse(self, pending: EventQueue, error: LocalAIError) -> None:
         """Fail a request that the machine has admitted and the worker has not got."""
         pending.put(failed_from_error(error))
         self._loop.call_soon(self._handle, messages.RequestEnded(pending.request.id))
@@ -291,7 +281,7 @@ class ModelSupervisor:
         pending = self._pending.get(request_id)
         if pending is None:
             return  # abandoned; its Cancel is on the way
-        if len(pending.unread) >= MAX_UNREAD_EVENTS:
+        if pending.is_full:
             pending.put(failed_from_error(UpstreamFailed("The client reads too slowly. Read the answer as it comes.")))
             self._handle(messages.RequestAbandoned(request_id))
             return

@@ -6,7 +6,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from localai.node.options import COMMANDS, OPTIONS, Command, Option, options_of
+from localai.node.options import COMMANDS, OPTIONS, Command, Option, commands_under, options_of
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 
@@ -28,8 +28,9 @@ stand before the command.
 - number: decimal, or with `0x`, `0o`, `0b`. time: with a unit, such as `90s`, `1m30s`, `500ms`.
 - list: separated by commas, repeatable; `\\,` is a comma inside an item. A list given by flags replaces that of the
   environment.
-- path: `~` and relative paths are expanded.
-- An empty variable counts as unset, except for texts, lists and paths; for secrets it always counts as unset.
+- path and file: `~` and relative paths are expanded; the file `-` is standard input.
+- A secret given as an argument or flag is taken out of the process list at once; shells remember it all the same.
+- An empty variable counts as unset, except for texts, lists, paths and files; for secrets it always counts as unset.
 
 ## Exit codes
 
@@ -50,6 +51,9 @@ def render_document() -> str:
 
 def _command(command: Command) -> str:
     lines = [f"### localai {command.name}", "", command.help]
+    if command.is_group:
+        below = (f"- `localai {each.name}`: {each.help}" for each in commands_under(command.name))
+        return "\n".join([*lines, "", *below])
     if argument := command.argument:
         dots = "..." if argument.repeated else ""
         lines += ["", f"Takes `{argument.metavar}{dots}`: {argument.help}"]
@@ -69,7 +73,7 @@ def _global_options() -> str:
 def _table(options: list[Option]) -> list[str]:
     lines = ["| Flag | Value | Default | Variables | Meaning |", "|---|---|---|---|---|"]
     for option in options:
-        flags = ", ".join(f"`{name}`" for name in option.names)
+        flags = ", ".join(f"`{name}`" + (" (old)" if name in option.old_names else "") for name in option.names)
         value = " ".join(f"`{choice}`" for choice in option.choices) or str(option.kind)
         default = f"`{option.default}`" if option.default is not None else ""
         variables = ", ".join(f"`{name}`" for name in option.env)

@@ -50,7 +50,12 @@ _DEBIAN_PACKAGES = {
     "c++": "g++",
     "gmp": "libgmp-dev",
     "headers": "python3-dev",
+    "ip": "iproute2",
+    "unshare": "util-linux",
 }
+_TEST_TOOLS = ("ip", "unshare")
+"""What tests make a LAN of network namespaces with."""
+_SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -171,7 +176,7 @@ def make(wanted: str, wants_test: bool) -> None:
     """
     steps = Steps(5)
     with steps.step("System packages"):
-        check_system()
+        check_system(wants_test)
     had_test = bool(read_stamp().get("test"))
     if not can_be_updated():
         discard_environment()
@@ -202,32 +207,34 @@ def pip(*arguments: str, **environment: str) -> None:
     run_logged(command, "pip failed", cwd=ROOT, env={**os.environ, **environment})
 
 
-def check_system() -> None:
-    """Make sure that a compiler and headers are there; install them where that is possible without asking.
+def check_system(wants_test: bool) -> None:
+    """Make sure that compiler, headers and the tools of tests are there; install them where no asking is needed.
 
     Raises:
         Failed: something is missing and only the user can install it.
     """
-    missing = [_DEBIAN_PACKAGES[part] for part in missing_parts()]
+    missing = [_DEBIAN_PACKAGES[part] for part in missing_parts(wants_test)]
     if not missing:
         return
     names = " ".join(missing)
     if not shutil.which("apt-get"):
         raise Failed(
-            f"localai needs a C++ compiler, GMP and Python's headers and venv. Missing here: {names} (Debian's names)."
+            f"localai needs a C++ compiler, GMP and Python's headers and venv; its tests need iproute2 and util-linux. "
+            f"Missing here: {names} (Debian's names)."
         )
     if os.geteuid() != 0:
         raise Failed(f"Some system packages are missing. Install them with: sudo apt-get install {names}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     run_logged(["apt-get", "update"], "apt-get update failed", env=environment)
     run_logged(["apt-get", "install", "--yes", "--no-install-recommends", *missing], "apt-get failed", env=environment)
-    if still := [_DEBIAN_PACKAGES[part] for part in missing_parts()]:
+    if still := [_DEBIAN_PACKAGES[part] for part in missing_parts(wants_test)]:
         raise Failed(f"These are still missing after apt-get: {' '.join(still)}. Install them and run this again.")
 
 
-def missing_parts() -> list[str]:
+def missing_parts(wants_test: bool) -> list[str]:
     """Keys of what is not there."""
-    parts = [] if importlib.util.find_spec("ensurepip") else ["venv"]
+    parts = [tool for tool in _TEST_TOOLS if wants_test and not shutil.which(tool, path=_SYSTEM_PATH)]
+    parts += [] if importlib.util.find_spec("ensurepip") else ["venv"]
     if not shutil.which("c++"):
         return [*parts, "c++", "gmp", "headers"]
     parts += [] if _has_header("gmp.h") else ["gmp"]

@@ -14,6 +14,7 @@ from localai.api.dialects.completions import CompletionRenderer, echoed_texts, p
 from localai.api.dialects.exchange import Exchange
 from localai.api.middleware import DISPATCHED
 from localai.api.responses import json_response
+from localai.api.route_headers import keep_route
 from localai.api.routes.paths import add_route
 from localai.api.schemas.openai_requests import ChatBody, CompletionBody, GenerationBody
 from localai.api.state import DISPATCH
@@ -71,4 +72,4 @@ async def _answer(
     http[DISPATCHED] = True
     if body.stream:
         return await stream_answer(http, dispatch, exchange, renderer)
-    return json_response(await whole_answer(dispatch, exchange, renderer))
+    return json_response(await whole_answer(dispatch, exchange, renderer, keep_route(http)))

@@ -21,19 +21,18 @@ def add_routes(router: web.UrlDispatcher) -> None:
 
 
 async def list_models(http: web.Request) -> web.Response:
-    """All models, in the catalogue's order."""
-    names = [config.name for config in http.app[DISPATCH].catalog.models]
-    return json_response(ModelList([_body(http, name) for name in names]))
+    """All models that can be asked for: those of this node, and those of the swarm."""
+    return json_response(ModelList([_body(http, name) for name in http.app[DISPATCH].model_names()]))
 
 
 async def show_model(http: web.Request) -> web.Response:
     """One model."""
     name = http.match_info["model"].rstrip("/")
-    config = http.app[DISPATCH].catalog.find(name)
-    if config is None:
+    found = http.app[DISPATCH].find_model(name)
+    if found is None:
         message = f'model "{name[:100]}" not found. To see available models, call GET /v1/models'
         raise NotFound(message, code="model_not_found", param="model")
-    return json_response(_body(http, config.name))
+    return json_response(_body(http, found))
 
 
 def _body(http: web.Request, name: str) -> ModelBody:

@@ -8,7 +8,8 @@ from localai.api.responses import json_response
 from localai.api.routes.paths import add_route
 from localai.api.schemas.system import LoadedModel, ModelState, NotReady, SystemBody, VersionBody
 from localai.api.state import DISPATCH, VERSION
-from localai.node.dispatch import ModelStatus, Phase
+from localai.node.dispatch import Phase
+from localai.node.local_models import ModelStatus
 from localai.node.workers.lifecycle import State
 
 _REASONS = {Phase.STARTING: "startup preload in progress", Phase.CLOSING: "shutting down"}

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from localai.node.testing.lan import Host
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
@@ -18,10 +21,11 @@ _READY = re.compile(r"localai is ready(?:: | on )(http://\S+)")
 
 
 class NodeProcess:
-    """A running ``localai run``."""
+    """A running ``localai run`` or ``localai federated``, on this machine or on a host of a test LAN."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], host: Host | None = None) -> None:
         self._process = process
+        self._host = host
         self._log: list[str] = []
         self._ready = threading.Event()
         self.url = ""
@@ -52,9 +56,31 @@ class NodeProcess:
         assert self.url, f"ended with {self._process.wait()}:\n{self.log}"
 
     def workers(self) -> list[int]:
-        """Process ids of its children."""
+        """Process ids of its models' workers."""
+        return self._children("localai.node.workers.")
+
+    def mesh_process(self) -> int:
+        """Process id of its mesh process."""
+        (pid,) = self._children("localai.mesh.process")
+        return pid
+
+    def _children(self, module: str) -> list[int]:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
+        pids = [int(pid) for pid in children.split()]
+        return [pid for pid in pids if module in Path(f"/proc/{pid}/cmdline").read_text()]
+
+    def wait_log(self, text: str, timeout_s: float = START_TIMEOUT_S) -> str:
+        """Wait until a line with ``text`` is in the log; get the first one.
+
+        Raises:
+            AssertionError: it does not come; the log is in the message.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if found := next((line for line in self._log if text in line), None):
+                return found
+            time.sleep(0.02)
+        raise AssertionError(f"no {text!r} in the log:\n{self.log}")
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the node."""
@@ -79,9 +105,15 @@ class NodeProcess:
         with self._process.stdout as stream:
             for line in stream:
                 if found := _READY.search(line):
-                    self.url = found[1]
+                    self.url = self._reachable(found[1])
                     self._ready.set()
         self._ready.set()
+
+    def _reachable(self, url: str) -> str:
+        if self._host is None:
+            return url
+        address, port = url.removeprefix("http://").split(":")
+        return f"http://{self._host.forward(int(port), address)}"
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
@@ -97,15 +129,20 @@ def node_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def running_node(
-    folder: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    folder: Path,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    *,
+    command: str = "run",
+    host: Host | None = None,
 ) -> Iterator[NodeProcess]:
     """A node on a free port with its models and data below ``folder``; ready inside the block, gone after it.
 
     When the block fails, the node's log is printed.
     """
-    command = [sys.executable, "-m", "localai.node.cli", "run", "--address", "127.0.0.1:0", *arguments]
+    words = [sys.executable, "-m", "localai.node.cli", command, "--address", "127.0.0.1:0", *arguments]
     process = subprocess.Popen(
-        command,
+        words if host is None else host.command(words),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -113,7 +150,7 @@ def running_node(
         cwd=folder,
         env=node_environment(environment or {}),
     )
-    node = NodeProcess(process)
+    node = NodeProcess(process, host)
     try:
         node.wait_ready()
         yield node

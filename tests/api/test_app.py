@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from localai.api.app import host_names, listening_addresses, make_app, program_version
+from localai.api.app import host_names, listening_addresses, make_app
 from localai.mesh.errors import SetupError
 from localai.mesh.secrets import Secret
 from localai.node.catalog import Catalog
@@ -62,7 +62,3 @@ def test_names_we_answer_to() -> None:
     own = socket.gethostname().lower()
     assert host_names(settings("Box.Lan", allowed=("ai.example",))) == {own, f"{own}.local", "box.lan", "ai.example"}
     assert "" not in host_names(settings(""))
-
-
-def test_the_version_is_a_version() -> None:
-    assert program_version()[0].isdigit()

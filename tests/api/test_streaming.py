@@ -14,6 +14,7 @@ import structlog
 
 from localai.api import streaming
 from localai.mesh.errors import Category, ModelLoadFailed
+from localai.node.dispatch import OnRoute
 from localai.node.inference import Finished, GenerateEvent, GenerateRequest, Started, Tokens, Usage
 from localai.node.testing.fake_worker import FakeWorker
 
@@ -81,7 +82,7 @@ async def test_a_failure_after_it_is_an_error_event_and_the_end(serve: Any) -> N
 def crash_after(server: Any, *events: GenerateEvent) -> None:
     """Let every answer be these events and then a crash."""
 
-    async def broken(_request: GenerateRequest) -> AsyncIterator[list[GenerateEvent]]:
+    async def broken(_request: GenerateRequest, _on_route: OnRoute) -> AsyncIterator[list[GenerateEvent]]:
         for event in events:
             yield [event]
         raise ZeroDivisionError("/secret/path")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localai.node.arguments import Parsed, closest_command, edit_distance, parse, scan, split_command
+from localai.node.arguments import Parsed, closest_command, edit_distance, parse, read_tokens, scan, split_command
 from localai.node.options import COMMANDS, OPTIONS, RUN, UsageError, options_of
 
 BY_NAME = {command.name: command for command in COMMANDS}
@@ -37,6 +37,20 @@ def run(*tokens: str) -> Parsed:
         (["--threads"], "run", ["--threads"]),
         (["-h"], None, ["-h"]),
         (["--help", "-h"], None, ["--help", "-h"]),
+        (["p2p"], "p2p", []),
+        (["p2p", "-h"], "p2p", ["-h"]),
+        (["p2p", "token"], "p2p token", []),
+        (["p2p", "token", "--help"], "p2p token", ["--help"]),
+        (["p2p", "token", "new"], "p2p token new", []),
+        (["p2p", "token", "inspect", "abc"], "p2p token inspect", ["abc"]),
+        (["p2p", "token", "inspect", "new"], "p2p token inspect", ["new"]),
+        (["--log-level", "debug", "p2p", "-h", "token", "new"], "p2p token new", ["--log-level", "debug", "-h"]),
+        (["p2p", "token", "nwe"], "p2p token", ["nwe"]),
+        (["p2p", "--", "token"], "p2p", ["--", "token"]),
+        (["p2p", "version"], "p2p", ["version"]),
+        (["phi", "p2p", "token"], "run", ["phi", "p2p", "token"]),
+        (["token", "new"], "run", ["token", "new"]),
+        (["federated", "--address", "p2p"], "federated", ["--address", "p2p"]),
     ],
 )
 def test_split_command(tokens: list[str], command: str | None, rest: list[str]) -> None:
@@ -66,6 +80,26 @@ def test_values_may_be_negative_empty_a_dash_or_hold_equals_signs() -> None:
 def test_repeats_are_kept_in_order_and_aliases_share_the_key() -> None:
     assert run("--api-keys", "a", "--api-keys=b,c").texts == {"api_keys": ["a", "b,c"]}
     assert run("--allow-insecure-public-bind").texts == {"allow_anonymous": ["true"]}
+
+
+def test_old_names_are_noticed() -> None:
+    parsed = run("--p2ptoken", "a", "--p2p-token=b", "--p2ptoken=c", "--peer-2-peer-network-id=home")
+    assert parsed.texts == {"p2p_token": ["a", "b", "c"], "p2p_network_id": ["home"]}
+    assert parsed.old_names == (("--p2ptoken", "--p2p-token"), ("--p2ptoken", "--p2p-token"))
+
+
+def test_what_was_said_knows_its_place() -> None:
+    tokens = ["a", "-h", "--threads", "4", "-t5", "--f16", "--", "-x", "b"]
+    said = [(each.text, each.name, each.help, list(each.tokens)) for each in read_tokens(options_of(RUN), tokens)]
+    assert said == [
+        ("a", "", False, [0]),
+        ("-h", "", True, [1]),
+        ("4", "--threads", False, [2, 3]),
+        ("5", "-t", False, [4]),
+        ("true", "--f16", False, [5]),
+        ("-x", "", False, [7]),
+        ("b", "", False, [8]),
+    ]
 
 
 def test_positionals_mix_with_flags_and_end_them_after_two_dashes() -> None:
@@ -110,6 +144,13 @@ def test_usage_errors_of_run(tokens: list[str], message: str) -> None:
         ("completion", [], "completion needs one of bash, zsh, fish"),
         ("completion", ["tcsh"], 'completion needs one of bash, zsh, fish, not "tcsh"'),
         ("completion", ["bash", "x"], 'unexpected argument "x"'),
+        ("p2p", ["tokens"], 'p2p has no command "tokens", did you mean "token"?'),
+        ("p2p token", ["nwe"], 'p2p token has no command "nwe", did you mean "new"?'),
+        ("p2p token", ["--", "burn", "x"], 'p2p token has no command "burn", it has new, inspect, qr'),
+        ("p2p token", ["--p2p-token", "x"], "unknown flag --p2p-token"),
+        ("p2p token new", ["x"], 'unexpected argument "x"'),
+        ("p2p token inspect", ["x", "y"], 'unexpected argument "y"'),
+        ("federated", ["phi"], 'unexpected argument "phi"'),
     ],
 )
 def test_usage_errors_of_other_commands(command: str, tokens: list[str], message: str) -> None:
@@ -126,7 +167,7 @@ def test_other_commands_take_the_global_options() -> None:
 
 TOKENS = st.one_of(
     st.sampled_from([name for option in OPTIONS for name in option.names]),
-    st.sampled_from(["--", "-", "-h", "run", "version", "--f16=x", "-t3", "", "="]),
+    st.sampled_from(["--", "-", "-h", "run", "version", "p2p", "token", "new", "--f16=x", "-t3", "", "="]),
     st.text(max_size=6),
 )
 
@@ -134,7 +175,8 @@ TOKENS = st.one_of(
 @given(st.lists(TOKENS, max_size=8))
 def test_any_tokens_are_sorted_or_refused(tokens: list[str]) -> None:
     command, rest = split_command(tokens)
-    assert len(rest) in {len(tokens), len(tokens) - 1}
+    words = command.name.split() if command else []
+    assert len(rest) in {len(tokens), len(tokens) - len(words)}
     try:
         parsed = scan(options_of(command.name if command else RUN), rest)
     except UsageError:
@@ -145,7 +187,15 @@ def test_any_tokens_are_sorted_or_refused(tokens: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("token", "close"),
-    [("vesion", "version"), ("rum", "run"), ("run", None), ("phi-2", None), ("completoin", "completion")],
+    [
+        ("vesion", "version"),
+        ("rum", "run"),
+        ("run", None),
+        ("phi-2", None),
+        ("completoin", "completion"),
+        ("phi", None),
+        ("p2", "p2p"),
+    ],
 )
 def test_closest_command(token: str, close: str | None) -> None:
     assert closest_command(token, BY_NAME) == close

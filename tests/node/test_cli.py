@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from localai.mesh.errors import Conflict, SetupError
+from localai.mesh.network_token import new_network_token, parse_network_token
 from localai.mesh.secrets import Secret
 from localai.node.cli import EXIT_PROBLEM, EXIT_USAGE, main
-from localai.node.options import OPTIONS
+from localai.node.options import COMMANDS, FEDERATED, OPTIONS, options_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +25,17 @@ def start(settings):
     print(settings)
     import structlog
     structlog.get_logger().info("started", key=settings.api_keys and settings.api_keys[0].reveal())
+    if settings.swarm:
+        token = settings.swarm.token
+        structlog.get_logger().info("joined", token=token.text.reveal(), room=f"<{token.room.reveal()}>")
+    print("seen:", sys.orig_argv[3:])
     return 0
 sys.exit(main(start=start))
 """
+
+
+TOKEN = new_network_token(lambda length: "k" * length)
+TEXT = TOKEN.text.reveal()
 
 
 @pytest.fixture(autouse=True)
@@ -90,9 +99,31 @@ def test_help_names_commands_and_variables() -> None:
 
 
 def test_help_at_eighty_columns_cuts_nothing_off() -> None:
-    text = program("run", "--help", COLUMNS="80").stdout
+    _assert_nothing_is_cut_off("run")
+
+
+def test_help_of_every_command_and_group() -> None:
+    for name in ("federated", "p2p token new", "p2p token inspect", "p2p token qr"):
+        _assert_nothing_is_cut_off(name)
+    for command in COMMANDS:
+        done = program(*command.name.split(), "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"Usage: localai {command.name} " in done.stdout
+
+
+def test_a_group_alone_shows_what_it_holds() -> None:
+    for words in (["p2p"], ["p2p", "token"]):
+        done = program(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == program(*words, "--help").stdout
+    assert "inspect" in program("p2p", "token").stdout
+    assert "p2p" in program("--help").stdout
+
+
+def _assert_nothing_is_cut_off(command: str) -> None:
+    text = program(*command.split(), "--help", COLUMNS="80").stdout
     assert "…" not in text
-    for option in OPTIONS:
+    for option in options_of(command):
         if not option.hidden:
             assert option.flag in text
             assert all(f"${name}" in text for name in option.env)
@@ -116,6 +147,16 @@ def test_version_is_bare_on_stdout(arguments: list[str]) -> None:
         (["completion"], "completion needs one of bash, zsh, fish"),
         (["completion", "tcsh"], 'not "tcsh"'),
         (["version", "extra"], 'unexpected argument "extra"'),
+        (
+            ["p2p", "token", "nwe"],
+            'p2p token has no command "nwe", did you mean "new"? See "localai p2p token --help".',
+        ),
+        (["p2p", "--threads"], "unknown flag --threads"),
+        (["p2p", "token", "inspect"], "p2p token inspect needs a token"),
+        (["p2p", "token", "qr", "a", "--p2p-token-file", "b"], "was given twice"),
+        (["--p2p-peers", "/ip4/1.2.3.4/tcp/1"], "--p2p-peers cannot use"),
+        (["federated"], "federated needs a network token, in LOCALAI_P2P_TOKEN or a file for --p2p-token-file"),
+        (["federated", "--threads", "4"], "unknown flag --threads"),
     ],
 )
 def test_wrong_command_line_is_80_and_one_line(arguments: list[str], says: str) -> None:
@@ -133,6 +174,9 @@ def test_wrong_command_line_is_80_and_one_line(arguments: list[str], says: str) 
         ("LOCALAI_THREADS", "four", EXIT_PROBLEM, '--threads needs a whole number, not "four" (from envar'),
         ("F16", "on", EXIT_PROBLEM, '(from envar F16="on")'),
         ("LOCALAI_ADDRESS", "8080", EXIT_PROBLEM, "needs host:port"),
+        ("LOCALAI_P2P_NETWORK_ID", "a b", EXIT_PROBLEM, '(from envar LOCALAI_P2P_NETWORK_ID="a b")'),
+        ("TOKEN", "of-another-program", EXIT_PROBLEM, "(from envar TOKEN)"),
+        ("LOCALAI_P2P_TOKEN_FILE", "gone", EXIT_PROBLEM, "cannot be read: no such file or directory"),
         ("LOCALAI_LOG_LEVEL", "foo", EXIT_USAGE, '(from envar LOCALAI_LOG_LEVEL="foo")'),
     ],
 )
@@ -161,6 +205,38 @@ def test_keys_are_masked_in_settings_and_logs_and_logs_go_to_stderr() -> None:
     assert '"event"' not in done.stdout
 
 
+def test_secrets_of_the_command_line_are_neither_seen_nor_logged() -> None:
+    done = node("--p2ptoken", TEXT, "--api-keys=very-private", "--log-format=json", "phi")
+    assert done.returncode == 0, done.stderr
+    assert "seen: ['run', '--log-format=json', 'phi']\n" in done.stdout
+    assert "api_keys=(Secret(***),)" in done.stdout
+    assert '"event": "joined"' in done.stderr
+    assert "hint: --p2ptoken is an old name; use --p2p-token.\n" in done.stderr
+    for secret in ("very-private", TEXT, TOKEN.room.reveal()):
+        assert secret not in done.stdout + done.stderr
+
+
+def test_tokens_are_made_and_looked_at() -> None:
+    made = program("p2p", "token", "new", "--p2p-otp-interval=600")
+    assert (made.returncode, made.stderr) == (0, "")
+    token = parse_network_token(made.stdout)
+    assert token.crypto.interval_s == 600
+    for words, environ in (([token.text.reveal()], {}), ([], {"LOCALAI_P2P_TOKEN": made.stdout})):
+        inspected = program("p2p", "token", "inspect", *words, **environ)
+        assert (inspected.returncode, inspected.stderr) == (0, "")
+        assert "topic: " in inspected.stdout
+        assert "new every 600 s" in inspected.stdout
+    broken = program("p2p", "token", "inspect", made.stdout[:-3])
+    assert (broken.returncode, broken.stdout) == (EXIT_PROBLEM, "")
+    assert "cut off" in broken.stderr
+
+
+def test_a_token_is_shown_as_a_code(tmp_path: Path) -> None:
+    assert "█" in program("p2p", "token", "qr", TEXT).stdout
+    assert program("p2p", "token", "qr", TEXT, "--output", "code.png").returncode == 0
+    assert (tmp_path / "code.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_broken_env_file_is_reported_and_the_node_starts(tmp_path: Path) -> None:
     (tmp_path / "localai.env").write_text("what is this\nLOCALAI_THREADS=5\n")
     done = node("--log-format=text")
@@ -169,7 +245,18 @@ def test_a_broken_env_file_is_reported_and_the_node_starts(tmp_path: Path) -> No
     assert "event=env_file_problem" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["version"], ["completion", "bash"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["version"],
+        ["completion", "bash"],
+        ["p2p"],
+        ["p2p", "token", "--help"],
+        ["federated", "--help"],
+    ],
+)
 def test_quick_commands_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from localai.node.cli import main; main(sys.argv[1:]); "
@@ -242,6 +329,42 @@ def test_keys_of_a_flag_replace_those_of_the_environment(monkeypatch: pytest.Mon
     monkeypatch.setenv("LOCALAI_API_KEYS", "a,b")
     assert settings_of().api_keys == (Secret("a"), Secret("b"))
     assert settings_of("--api-keys", "c", "--api-keys=d,e").api_keys == (Secret("c"), Secret("d"), Secret("e"))
+
+
+def test_without_a_token_a_node_is_alone() -> None:
+    settings = settings_of("--p2p-network-id", "home", "--p2p=false")
+    assert settings.swarm is None
+    assert not settings.entry_only
+
+
+def test_a_token_alone_joins_its_swarm() -> None:
+    settings = settings_of("--p2p-token", TEXT, "--p2p-network-id", "home", "--show-route")
+    assert settings.swarm is not None
+    assert (settings.swarm.token, settings.swarm.network_id) == (TOKEN, "home")
+    assert (settings.swarm.serve, settings.swarm.token_is_new, settings.show_route) == (True, False, True)
+
+
+@pytest.mark.parametrize("flag", ["--p2p", "--federated"])
+def test_without_a_token_a_new_swarm_is_started(flag: str) -> None:
+    first = settings_of(flag, "--p2p-otp-interval", "600").swarm
+    second = settings_of(flag).swarm
+    assert first is not None
+    assert second is not None
+    assert first.token_is_new
+    assert first.token.text != second.token.text
+    assert (first.token.crypto.interval_s, first.federated) == (600, flag == "--federated")
+
+
+def test_an_entry_has_the_settings_of_its_swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text(f"LOCALAI_P2P_TOKEN={TEXT}\n")
+    monkeypatch.setenv("LOCALAI_P2P_TOKEN", "")  # so that what the file says does not outlive the test
+    monkeypatch.delenv("LOCALAI_P2P_TOKEN")
+    settings = settings_of(FEDERATED, "--target-worker", "Xk3", "--address", ":1", "--api-keys=key")
+    assert settings.entry_only
+    assert settings.swarm is not None
+    assert (settings.swarm.token, settings.swarm.target_worker, settings.swarm.serve) == (TOKEN, "Xk3", False)
+    assert (settings.address.port, settings.api_keys) == (1, (Secret("key"),))
+    assert settings.models_path == tmp_path / "data" / "models"
 
 
 def test_debug_counts_only_without_a_level(monkeypatch: pytest.MonkeyPatch) -> None:

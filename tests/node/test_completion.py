@@ -24,7 +24,7 @@ def words(*typed: str) -> list[str]:
 
 
 def test_first_word_is_a_command_or_else_a_file() -> None:
-    assert words("") == ["run", "version", "completion"]
+    assert words("") == ["run", "federated", "p2p", "version", "completion"]
     assert words("ver") == ["version"]
     assert complete([]).want == "words"
     assert complete(["./mod"]).want == "files"
@@ -42,18 +42,40 @@ def test_other_commands_offer_their_own_options_only() -> None:
     assert words("version", "--") == ["--log-level", "--log-format", "--help"]
 
 
+def test_groups_offer_what_they_hold() -> None:
+    assert words("p2p", "") == ["token"]
+    assert words("p2p", "token", "") == ["new", "inspect", "qr"]
+    assert words("--log-level", "debug", "p2p", "token", "i") == ["inspect"]
+    assert words("p2p", "token", "--") == ["--log-level", "--log-format", "--help"]
+    assert words("p2p", "token", "new", "--p2p-o") == ["--p2p-otp-interval"]
+    assert words("p2p", "token", "x") == []
+    assert complete(["p2p", "token", "nwe", ""]).want == "nothing"
+    assert complete(["p2p", "token", "new", ""]).want == "nothing"
+
+
+def test_a_secret_argument_is_no_file() -> None:
+    assert complete(["p2p", "token", "inspect", ""]).want == "nothing"
+
+
+def test_old_names_are_not_offered() -> None:
+    assert words("--p2pt") == []
+    assert words("--p2p-token") == ["--p2p-token", "--p2p-token-file"]
+
+
 def test_values() -> None:
     assert words("--log-format", "") == ["default", "text", "json"]
     assert words("run", "--log-level=d") == ["debug"]
     assert words("--f16=") == ["true", "false"]
     assert complete(["--models-path", ""]).want == "dirs"
     assert complete(["run", "--data-path=./d"]).want == "dirs"
+    assert complete(["--p2p-token-file", ""]).want == "files"
+    assert complete(["p2p", "token", "qr", "--output=./c"]).want == "files"
     assert complete(["--threads", ""]).want == "nothing"
     assert words("--nonsense=x") == []
 
 
 def test_a_bool_waits_for_no_value() -> None:
-    assert words("--f16", "") == ["run", "version", "completion"]
+    assert words("--f16", "") == ["run", "federated", "p2p", "version", "completion"]
 
 
 def test_arguments() -> None:
@@ -143,6 +165,9 @@ def _read_until(terminal: int, pattern: str) -> str:
     [
         ("localai --log-f", "localai --log-format"),
         ("localai comp", "localai completion"),
+        ("localai p2p token insp", "localai p2p token inspect"),
+        ("localai p2p t", "localai p2p token"),
+        ("localai --p2p-token-file ./unusual-m", "localai --p2p-token-file ./unusual-model.gguf"),
         ("localai run --log-format js", "localai run --log-format json"),
         ("localai --log-format=js", "localai --log-format=json"),
         ("localai --models-path ./unu", "localai --models-path ./unusual-folder"),

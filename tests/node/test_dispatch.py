@@ -1,16 +1,21 @@
-"""The front door, over fake workers: retries, phases, the log line."""
+"""The front door, over fake workers: retries, phases, the log line; alone and in a swarm."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
+import msgspec
+import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
-from localai.mesh.errors import Category
+from localai.mesh.errors import Category, ModelLoadFailed, Unsupported
+from localai.mesh.ids import short_id
+from localai.mesh.testing.fake_link import FakeSwarm
 from localai.node.catalog import Catalog
-from localai.node.dispatch import Dispatch
+from localai.node.dispatch import Dispatch, Route, RoutingRules
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
@@ -23,8 +28,10 @@ from localai.node.inference import (
     Started,
     Tokens,
 )
-from localai.node.model_config import ModelConfig
+from localai.node.model_config import ModelConfig, Problem
+from localai.node.peers.record import ModelRecord
 from localai.node.supervisor import ModelSupervisor
+from localai.node.testing.fake_node import FakeNode, fake_node
 from localai.node.testing.fake_worker import FakeWorker
 from localai.node.workers.connection import WorkerConnection
 from localai.node.workers.frames import Load
@@ -254,3 +261,434 @@ async def test_closing_fails_what_takes_too_long() -> None:
         (*_, last) = await running
         assert isinstance(last, Failed)
         assert "shutting down" in last.message
+
+
+# In a swarm
+
+
+class Swarm(AsyncExitStack):
+    """Whole nodes that know each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.swarm = FakeSwarm()
+        self._timeout = asyncio.timeout(20)
+
+    async def __aenter__(self) -> Swarm:
+        await self.enter_async_context(self._timeout)
+        return self
+
+    async def join(
+        self,
+        seed: int,
+        *models: str,
+        make: Callable[[], WorkerConnection] = FakeWorker,
+        rules: RoutingRules | None = None,
+    ) -> FakeNode:
+        return await self.enter_async_context(fake_node(self.swarm, seed, models, make, rules=rules))
+
+
+class Held:
+    """Makes workers that wait for ``go`` before each step, and says when one does."""
+
+    def __init__(self, text: bytes = b"hello") -> None:
+        self.text = text
+        self.go = asyncio.Event()
+        self.stepping = asyncio.Event()
+
+    def __call__(self) -> FakeWorker:
+        return FakeWorker(before_step=self._step, answer=lambda _: self.text)
+
+    async def _step(self) -> None:
+        self.stepping.set()
+        await self.go.wait()
+
+
+def saying(answer: bytes) -> Make:
+    """Workers that say this, whatever they are asked."""
+    return lambda: FakeWorker(answer=lambda _: answer)
+
+
+def failing() -> FakeWorker:
+    return FakeWorker(load_error=ModelLoadFailed("The file is broken."))
+
+
+async def routed(node: FakeNode, request: GenerateRequest) -> tuple[list[GenerateEvent], list[Route]]:
+    """An answer, and who was asked for it."""
+    routes: list[Route] = []
+    batches = node.dispatch.generate_batches(request, routes.append)
+    return [event async for batch in batches for event in batch], routes
+
+
+def check_stream(events: list[GenerateEvent]) -> None:
+    """What every client may rely on."""
+    assert sum(isinstance(event, Started) for event in events) <= 1
+    assert [event for event in events if isinstance(event, (Finished, Failed))] == events[-1:]
+
+
+async def test_a_model_that_only_a_peer_has() -> None:
+    async with Swarm() as swarm:
+        entry, far = await swarm.join(1, "mine"), await swarm.join(2, "theirs", make=saying(b"far"))
+        await entry.wait_models("theirs")
+        assert entry.dispatch.model_names() == ["mine", "theirs"]
+        assert entry.dispatch.find_model("theirs") == "theirs"
+        assert entry.dispatch.find_model("nothing") is None
+        events, (route,) = await routed(entry, ask("a", "theirs"))
+        check_stream(events)
+        assert text(events) == b"far"
+        assert (route.node, route.is_local, route.candidates, route.attempt) == (short_id(far.peer_id), False, 1, 1)
+        assert entry.workers == []
+
+
+async def test_a_model_at_both_goes_where_it_is_done_first() -> None:
+    """Loaded here, and not there; then all slots are busy here, and it is loaded there."""
+    held = Held(b"here")
+    async with Swarm() as swarm:
+        entry, far = await swarm.join(1, "m", make=held), await swarm.join(2, "m", make=saying(b"far"))
+        await entry.wait_models("m")
+        held.go.set()
+        assert text(await collect(entry.dispatch, msgspec.structs.replace(ask("load"), local_only=True))) == b"here"
+        await collect(far.dispatch, msgspec.structs.replace(ask("load"), local_only=True))
+        await entry.wait_peers(lambda peers: any(each.load.loaded for each in peers.candidates("m")))
+        held.go.clear()
+        running = [
+            asyncio.create_task(collect(entry.dispatch, msgspec.structs.replace(ask(name), local_only=True)))
+            for name in ("b", "c")
+        ]
+        held.stepping.clear()
+        await held.stepping.wait()
+        events, (route,) = await routed(entry, ask("d"))
+        assert (text(events), route.is_local, route.candidates) == (b"far", False, 2)
+        held.go.set()
+        await asyncio.gather(*running)
+
+
+async def test_requests_spread_over_equal_nodes() -> None:
+    gates = [Held(), Held()]
+    async with Swarm() as swarm:
+        entry = await swarm.join(1)
+        nodes = [await swarm.join(seed, "m", make=gate) for seed, gate in enumerate(gates, 2)]
+        await entry.wait_peers(lambda peers: len(peers.candidates("m")) == 2)
+        asking = [asyncio.create_task(collect(entry.dispatch, ask(str(number)))) for number in range(16)]
+        for gate in gates:
+            await gate.stepping.wait()
+        assert [each.in_flight for each in entry.peers.candidates("m")] == [8, 8]
+        for gate in gates:
+            gate.go.set()
+        assert [text(events) for events in await asyncio.gather(*asking)] == [b"hello"] * 16
+        assert all(len(node.workers) == 1 for node in nodes)
+
+
+def request_lines(logs: list[EventDict]) -> list[EventDict]:
+    """The lines that requests end with at the node where they came in."""
+    return [line for line in logs if line["event"] in ("request_finished", "request_failed") and "peer" not in line]
+
+
+async def test_a_peer_that_dies_before_the_first_token_is_not_noticed() -> None:
+    held = Held()
+    async with Swarm() as swarm:
+        entry, dying = await swarm.join(1), await swarm.join(2, "m", make=held)
+        await entry.wait_models("m")
+        asking = asyncio.create_task(routed(entry, ask("a")))
+        await held.stepping.wait()
+        other = await swarm.join(3, "m", make=saying(b"from the other"))
+        await entry.wait_peers(lambda peers: len(peers.candidates("m")) == 2)
+        with capture_logs() as logs:
+            dying.link.die()
+            events, routes = await asking
+        check_stream(events)
+        assert text(events) == b"from the other"
+        assert isinstance(events[-1], Finished)
+        assert [(route.node, route.attempt) for route in routes] == [
+            (short_id(dying.peer_id), 1),
+            (short_id(other.peer_id), 2),
+        ]
+        (moved,) = [line for line in logs if line["event"] == "request_moves_on"]
+        assert moved["code"] == "peer_lost"
+        line = next(line for line in logs if line["event"] == "request_finished" and line["node"] != "here")
+        assert (line["node"], line["candidates"], line["attempt"]) == (short_id(other.peer_id), 1, 2)
+
+
+async def test_a_peer_that_dies_after_the_first_token_is_told_and_nobody_else_is_asked() -> None:
+    gate, second = asyncio.Event(), asyncio.Event()
+
+    def make() -> FakeWorker:
+        steps = iter(range(2))
+
+        async def step() -> None:
+            await asyncio.sleep(0)
+            if next(steps, None) is None:
+                second.set()
+                await gate.wait()
+
+        return FakeWorker(before_step=step)
+
+    async with Swarm() as swarm:
+        entry, dying = await swarm.join(1), await swarm.join(2, "m", make=make)
+        await entry.wait_models("m")
+        asking = asyncio.create_task(routed(entry, ask("a")))
+        await second.wait()
+        other = await swarm.join(3, "m")
+        await entry.wait_peers(lambda peers: len(peers.candidates("m")) == 2)
+        dying.link.die()
+        events, routes = await asking
+        check_stream(events)
+        assert b"hello".startswith(text(events))
+        assert text(events)
+        failed = events[-1]
+        assert isinstance(failed, Failed)
+        assert (failed.category, failed.code) == (Category.UNAVAILABLE, "peer_lost")
+        assert len(routes) == 1
+        assert other.workers == []
+
+
+async def test_a_worker_that_fails_here_is_replaced_by_a_peer() -> None:
+    async with Swarm() as swarm:
+        entry, far = await swarm.join(1, "m", make=failing), await swarm.join(2, "m", make=saying(b"far"))
+        await entry.wait_models("m")
+        for number in range(3):
+            events, routes = await routed(entry, ask(str(number)))
+            check_stream(events)
+            assert text(events) == b"far"
+            assert routes[-1].node == short_id(far.peer_id)
+        assert routes[0].node == short_id(far.peer_id)  # by now it is known that the model is broken here
+
+
+async def test_a_backend_that_is_missing_here_may_be_there() -> None:
+    def supervise(config: ModelConfig) -> ModelSupervisor:
+        raise Unsupported(f"No backend for {config.name}.")
+
+    async with Swarm() as swarm:
+        entry = await swarm.join(1)
+        await swarm.join(2, "m", make=saying(b"far"))
+        await entry.wait_models("m")
+        without = Dispatch(supervise, CATALOG)
+        without.connect(entry.peers)
+        assert text(await collect(without, ask("a"))) == b"far"
+
+
+async def test_when_everybody_fails_the_last_reason_is_told_once() -> None:
+    async with Swarm() as swarm:
+        entry = await swarm.join(1, "m", make=failing)
+        for seed in (2, 3):
+            await swarm.join(seed, "m", make=failing)
+        await entry.wait_peers(lambda peers: len(peers.candidates("m")) == 2)
+        with capture_logs() as logs:
+            events, routes = await routed(entry, ask("a"))
+        check_stream(events)
+        failed = events[-1]
+        assert isinstance(failed, Failed)
+        assert failed.message == "The file is broken."
+        assert len({route.node for route in routes}) == len(routes) == 3
+        own = [line for line in request_lines(logs) if line["attempt"] == 3]
+        assert [line["event"] for line in own] == ["request_failed"]
+
+
+async def test_a_client_that_leaves_is_heard_of_at_the_peer() -> None:
+    async with Swarm() as swarm:
+        entry, far = await swarm.join(1), await swarm.join(2, "m")
+        await entry.wait_models("m")
+        async with aclosing(entry.dispatch.generate_batches(ask("a", text="x" * 300))) as batches:
+            async for batch in batches:
+                if text(batch):
+                    break
+        await far.workers[0].wait_cancelled()
+
+
+async def test_private_requests_and_those_of_peers_stay_where_they_are() -> None:
+    async with Swarm() as swarm:
+        entry, far = await swarm.join(1), await swarm.join(2, "m")
+        await entry.wait_models("m")
+        (failed,) = await collect(entry.dispatch, msgspec.structs.replace(ask("a"), local_only=True))
+        assert isinstance(failed, Failed)
+        assert failed.code == "model_not_found"
+        assert "swarm" not in failed.message
+        await far.wait_peers(lambda peers: peers.session(entry.peer_id) is not None)
+        session = far.peers.session(entry.peer_id)
+        assert session is not None
+        (failed,) = [event async for batch in session.generate_batches(ask("b")) for event in batch]
+        assert isinstance(failed, Failed)
+        assert failed.code == "model_not_found"
+        assert far.workers == []
+
+
+async def test_equal_ids_of_two_peers_are_not_mixed() -> None:
+    """Every session counts its requests from 1, and clients may give theirs any id."""
+    async with Swarm() as swarm:
+        entries = [await swarm.join(seed) for seed in (1, 2)]
+        await swarm.join(3, "m")
+        for entry in entries:
+            await entry.wait_models("m")
+        texts = [f"question {number}" for number in range(8)]
+        answers = await asyncio.gather(
+            *(collect(entries[number % 2].dispatch, ask("same", text=text)) for number, text in enumerate(texts))
+        )
+        assert [text(events).decode() for events in answers] == texts
+
+
+async def test_one_member_may_be_the_only_one_to_answer() -> None:
+    async with Swarm() as swarm:
+        far = await swarm.join(2, "m", make=saying(b"far"))
+        await swarm.join(3, "m", make=saying(b"wrong"))
+        for seed, target in ((1, far.peer_id), (4, short_id(far.peer_id))):
+            entry = await swarm.join(seed, "m", make=saying(b"here"), rules=RoutingRules(target=target))
+            await entry.wait_peers(lambda peers: len(peers.candidates("m")) >= 2)
+            for number in range(4):
+                events, routes = await routed(entry, ask(str(number)))
+                assert (text(events), len(routes), routes[0].candidates) == (b"far", 1, 1)
+            private = msgspec.structs.replace(ask("private"), local_only=True)
+            assert text(await collect(entry.dispatch, private)) == b"here"
+        swarm.swarm.cut(entry.link, far.link)
+        await entry.wait_peers(lambda peers: peers.session(far.peer_id) is None)
+        (failed,) = await collect(entry.dispatch, ask("gone"))
+        assert isinstance(failed, Failed)
+        assert (failed.category, failed.code) == (Category.NOT_FOUND, "node_not_found")
+        assert failed.message.startswith("Node not found")
+
+
+async def test_a_node_with_a_target_does_not_answer_itself_before_it_has_joined() -> None:
+    async with node() as dispatch:
+        targeted = Dispatch(dispatch._local._supervise, CATALOG, RoutingRules(target="somebody"))
+        (failed,) = await collect(targeted, ask("a"))
+        assert isinstance(failed, Failed)
+        assert failed.code == "node_not_found"
+
+
+async def test_at_random_takes_everybody_in_turn() -> None:
+    async with Swarm() as swarm:
+        entry = await swarm.join(1, rules=RoutingRules(at_random=True))
+        quick, slow = await swarm.join(2, "m"), await swarm.join(3, "m")
+        await entry.wait_peers(lambda peers: len(peers.candidates("m")) == 2)
+        seen: set[str] = set()
+        while len(seen) < 2:  # each draw is even, so this ends
+            _, (route,) = await routed(entry, ask("a"))
+            seen.add(route.node)
+        assert seen == {short_id(quick.peer_id), short_id(slow.peer_id)}
+
+
+async def test_an_entry_node_has_what_the_swarm_has() -> None:
+    async with Swarm() as swarm:
+        entry = await swarm.join(1, rules=RoutingRules(serves=False))
+        assert entry.dispatch.model_names() == []
+        assert entry.dispatch.default_model() == ""
+        (failed,) = await collect(entry.dispatch, ask("a"))
+        assert isinstance(failed, Failed)
+        assert (failed.category, failed.code, failed.retry_after_s) == (Category.UNAVAILABLE, "no_nodes", 2.0)
+        await swarm.join(2, "b", "a", make=saying(b"far"))
+        await entry.wait_models("a", "b")
+        assert entry.dispatch.default_model() == "a"
+        assert text(await collect(entry.dispatch, ask("default", model=""))) == b"far"
+
+
+async def test_our_first_model_is_the_default_and_its_file_a_name_for_it() -> None:
+    held = Held(b"here")
+    held.go.set()
+    async with Swarm() as swarm:
+        entry = await swarm.join(1, "z", make=held)
+        await swarm.join(2, "a")
+        await entry.wait_models("a")
+        assert entry.dispatch.default_model() == "z"
+        assert entry.dispatch.find_model("z.gguf") == "z"
+        for name in ("", "z", "z.gguf"):
+            assert text(await collect(entry.dispatch, ask("a", name))) == b"here"
+
+
+async def test_a_model_that_nobody_has() -> None:
+    async with Swarm() as swarm:
+        entry = await swarm.join(1, "mine")
+        await swarm.join(2, "theirs")
+        await entry.wait_models("theirs")
+        (failed,) = await collect(entry.dispatch, ask("a", "nothing"))
+        assert isinstance(failed, Failed)
+        assert (failed.code, failed.param) == ("model_not_found", "model")
+        assert "here or in the swarm" in failed.message
+
+
+async def test_a_definition_that_is_broken_here_is_told_unless_a_peer_has_the_model() -> None:
+    broken = Catalog(problems=(Problem("m.yaml", "it has no file.", "m"),))
+    async with Swarm() as swarm:
+        entry = await swarm.join(1)
+        entry.dispatch.open(broken)
+        await swarm.join(2, "other")
+        await entry.wait_models("other")
+        (failed,) = await collect(entry.dispatch, ask("a"))
+        assert isinstance(failed, Failed)
+        assert failed.code == "invalid_definition"
+        await swarm.join(3, "m", make=saying(b"far"))
+        await entry.wait_models("m", "other")
+        assert text(await collect(entry.dispatch, ask("b"))) == b"far"
+
+
+async def test_a_peer_that_is_known_but_gone_is_asked_for_nothing() -> None:
+    async with Swarm() as swarm:
+        entry, far = await swarm.join(1, "mine"), await swarm.join(2, "m")
+        await entry.wait_models("m")
+        far.link.die()
+        (failed,) = await collect(entry.dispatch, ask("a"))
+        assert isinstance(failed, Failed)
+        assert failed.code in ("peer_lost", "model_not_found")
+
+
+async def test_a_node_that_is_starting_lets_peers_answer_already() -> None:
+    async with Swarm() as swarm:
+        entry = await swarm.join(1)
+        await swarm.join(2, "m", make=saying(b"far"))
+        await entry.wait_models("m")
+        starting = Dispatch(entry.dispatch._local._supervise)
+        starting.connect(entry.peers)
+        assert text(await collect(starting, ask("a"))) == b"far"
+        (failed,) = await collect(starting, ask("b", "unknown"))
+        assert isinstance(failed, Failed)
+        assert failed.retry_after_s == 5.0
+        assert starting.replicas() == ()
+        assert starting.record().models == ()
+
+
+async def test_what_a_node_says_of_itself() -> None:
+    async with Swarm() as swarm:
+        one, other = await swarm.join(1, "m", "n"), await swarm.join(2)
+        await other.wait_models("m", "n")
+        record = one.dispatch.record()
+        assert record.models == (ModelRecord("m", "llama-cpp"), ModelRecord("n", "llama-cpp"))
+        assert (record.program, record.serves, record.draining) == ("fake 1", True, False)
+        await collect(one.dispatch, ask("a"))
+        facts = one.dispatch.record().models[0].facts
+        assert facts is not None
+        assert facts.slots == 2
+        one.dispatch.open(Catalog())
+        await other.wait_models()
+
+
+async def test_the_log_line_of_an_answer_that_stayed_here() -> None:
+    async with Swarm() as swarm:
+        entry = await swarm.join(1, "m")
+        with capture_logs() as logs:
+            await collect(entry.dispatch, ask("a"))
+        (line,) = request_lines(logs)
+        assert (line["node"], line["candidates"], line["attempt"]) == ("here", 1, 1)
+        assert line["expected_s"] >= 0
+
+
+@pytest.mark.parametrize("end", ["finishes", "fails"])
+async def test_a_node_that_closes_lets_the_answers_of_peers_end(end: str) -> None:
+    held = Held()
+    async with Swarm() as swarm:
+        entry, closing = await swarm.join(1), await swarm.join(2, "m", make=held)
+        await entry.wait_models("m")
+        asking = asyncio.create_task(collect(entry.dispatch, ask("a")))
+        await held.stepping.wait()
+        closed = asyncio.create_task(closing.dispatch.aclose(20.0 if end == "finishes" else 0.01))
+        await entry.wait_models()
+        if end == "finishes":
+            held.go.set()
+        events = await asking
+        check_stream(events)
+        if end == "finishes":
+            assert text(events) == b"hello"
+        else:
+            assert isinstance(events[-1], Failed)
+            assert events[-1].category is Category.UNAVAILABLE
+        (failed,) = await collect(closing.dispatch, ask("late"))
+        assert isinstance(failed, Failed)
+        assert "shutting down" in failed.message
+        await closed

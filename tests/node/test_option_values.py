@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from localai.node.option_values import (
     Address,
     Places,
+    check_listen_address,
+    check_network_id,
+    check_peer_address,
     parse_address,
     parse_bool,
     parse_choice,
     parse_duration,
+    parse_file,
     parse_float,
     parse_int,
     parse_list,
@@ -152,6 +156,29 @@ def test_path(text: str, path: str) -> None:
 
 def test_empty_path_switches_the_feature_off() -> None:
     assert parse_path("", PLACES) is None
+
+
+def test_a_file_is_a_path_or_standard_input() -> None:
+    assert parse_file("-", PLACES) == PurePosixPath("-")
+    assert parse_file("./-", PLACES) == PurePosixPath("/base/-")
+    assert parse_file("~/t", PLACES) == PurePosixPath("/home/ann/t")
+    assert parse_file("", PLACES) is None
+
+
+def test_addresses_of_the_mesh() -> None:
+    check_listen_address("/ip4/0.0.0.0/tcp/0")
+    check_peer_address("/dns/box/tcp/1/p2p/QmPeer")
+    with pytest.raises(ValueError, match=r'cannot use "0.0.0.0:1": it must look like /ip4/'):
+        check_listen_address("0.0.0.0:1")
+    with pytest.raises(ValueError, match=r'cannot use "/ip4/1.2.3.4/tcp/1": it does not end in /p2p/'):
+        check_peer_address("/ip4/1.2.3.4/tcp/1")
+
+
+def test_network_ids() -> None:
+    check_network_id("")
+    check_network_id("home.lab_2-b")
+    with pytest.raises(ValueError, match=r'cannot be "a b": a network id has at most 64 .* underscores$'):
+        check_network_id("a b")
 
 
 def test_choice() -> None:

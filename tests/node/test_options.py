@@ -10,15 +10,18 @@ from localai.mesh.secrets import Secret
 from localai.node.option_values import Address, Places
 from localai.node.options import (
     COMMANDS,
+    FEDERATED,
     OPTIONS,
     RUN,
     Kind,
     Option,
     UsageError,
     Value,
+    commands_under,
     is_set,
     options_of,
     resolve,
+    variable_of,
 )
 
 PLACES = Places(cwd=PurePosixPath("/base"), home=PurePosixPath("/home/ann"))
@@ -55,6 +58,7 @@ def test_empty_variable_is_unset_where_it_means_nothing(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
+        (row(Kind.FILE, default="d"), None),
         (row(Kind.STR, default="d"), ""),
         (row(Kind.LIST, default="d"), ()),
         (row(Kind.PATH, default="d"), None),
@@ -78,6 +82,7 @@ def test_values_by_kind() -> None:
     assert one(row(Kind.BOOL), ["no"]) is False
     assert one(row(Kind.DURATION), ["1m"]) == 60.0
     assert one(row(Kind.PATH), ["m"]) == PurePosixPath("/base/m")
+    assert one(row(Kind.FILE), ["-"]) == PurePosixPath("-")
     assert one(row(Kind.ENUM, choices=("a", "b")), ["b"]) == "b"
     assert one(row(Kind.ADDRESS), [":1"]) == Address("", 1)
 
@@ -132,7 +137,37 @@ def test_is_set_sees_flags_and_variables() -> None:
 def test_options_of_a_command_are_its_own_and_the_global_ones() -> None:
     of_version = {option.flag for option in options_of("version")}
     assert of_version == {"--log-level", "--log-format", "--debug"}
-    assert {option.flag for option in options_of(RUN)} == {option.flag for option in OPTIONS}
+    not_of_run = {"--random-worker", "--target-worker", "--output"}
+    assert {option.flag for option in options_of(RUN)} == {option.flag for option in OPTIONS} - not_of_run
+    assert {option.flag for option in options_of("p2p token")} == of_version
+
+
+def test_the_entry_takes_no_options_of_models() -> None:
+    groups = {option.group for option in options_of(FEDERATED)}
+    assert groups == {"storage", "api", "hardening", "p2p", "logging"}
+    flags = {option.flag for option in options_of(FEDERATED)}
+    assert {"--random-worker", "--p2p-token", "--show-route", "--data-path"} <= flags
+    assert flags.isdisjoint({"--models-path", "--p2p", "--federated", "--no-serve", "--p2p-dht-interval"})
+
+
+def test_the_first_variable_that_is_set_is_named() -> None:
+    assert variable_of(NUMBER, {}) is None
+    assert variable_of(NUMBER, {"A": "", "B": "2"}) == "B"
+
+
+@pytest.mark.parametrize("kind", [Kind.STR, Kind.LIST])
+def test_a_check_sees_the_text_or_each_item(kind: Kind) -> None:
+    def check(text: str) -> None:
+        if text == "bad":
+            raise ValueError("does not like it")
+
+    option = row(kind, check=check)
+    assert one(option, ["good"]) == ("good" if kind is Kind.STR else ("good",))
+    assert one(option) == (None if kind is Kind.STR else ())
+    with pytest.raises(UsageError, match="--x-y does not like it"):
+        one(option, ["good", "bad"])
+    with pytest.raises(SetupError, match=r'--x-y does not like it \(from envar A="bad"\)'):
+        one(option, environ={"A": "bad"})
 
 
 # The table itself
@@ -153,8 +188,8 @@ def test_each_row_is_sound(option: Option) -> None:
     assert option.key.isidentifier()
     assert option.help.endswith(".")
     assert (option.kind is Kind.ENUM) == bool(option.choices)
-    assert option.commands <= {command.name for command in COMMANDS}
-    assert all(alias.startswith("--") for alias in option.aliases)
+    assert option.commands <= {command.name for command in COMMANDS if not command.is_group}
+    assert all(alias.startswith("--") for alias in (*option.aliases, *option.old_names))
     assert option.short is None or (len(option.short) == 2 and option.short[0] == "-")
     one(option)  # the default can be read
 
@@ -168,6 +203,23 @@ def test_help_ends_with_the_environment_names() -> None:
     assert "One of default, text, json." in by_flag["--log-format"].help_line
     assert by_flag["--f16"].metavar == "[=bool]"
     assert by_flag["--threads"].metavar == "<number>"
+
+
+def test_commands_form_a_tree() -> None:
+    groups = {""}
+    for command in COMMANDS:
+        assert command.parent in groups, "a group stands before what it holds"
+        assert command.name == f"{command.parent} {command.last_word}".strip()
+        assert command.help.endswith(".")
+        assert not (command.is_group and command.argument)
+        if command.is_group:
+            groups.add(command.name)
+    assert all(commands_under(group) for group in groups)
+    assert [command.name for command in commands_under("p2p token")] == [
+        "p2p token new",
+        "p2p token inspect",
+        "p2p token qr",
+    ]
 
 
 def test_arguments_show_their_choices() -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from localai.mesh.errors import SetupError
+from localai.mesh.ids import NetworkId
+from localai.mesh.network_token import ALPHABET, new_network_token
 from localai.mesh.secrets import Secret
 from localai.node.catalog import Catalog
+from localai.node.dispatch import RoutingRules
 from localai.node.model_config import ModelConfig
 from localai.node.option_values import Address
-from localai.node.serve import data_folder, welcome
-from localai.node.settings import Settings
+from localai.node.serve import _rules, data_folder, welcome, welcome_entry
+from localai.node.settings import Settings, SwarmSettings
 
 SETTINGS = Settings(Address("127.0.0.1", 0), Path("models"), Path("data"))
 CATALOG = Catalog((ModelConfig("it's", "m.gguf"),))
@@ -62,3 +65,28 @@ def test_the_welcome_shows_an_address_that_works(host: str, shown: str) -> None:
 
 def test_without_a_model_the_welcome_says_what_to_do() -> None:
     assert ".gguf" in welcome(SETTINGS, Catalog(), 8080)
+
+
+def test_an_entry_node_says_where_it_is_and_that_others_answer() -> None:
+    text = welcome_entry(replace(SETTINGS, address=Address("::", 0)), 8080)
+    assert "localai is ready: http://127.0.0.1:8080\n" in text
+    assert "curl http://127.0.0.1:8080/v1/models" in text
+    assert "no models of its own" in text
+
+
+def test_the_settings_of_the_swarm_are_the_rules_of_routing() -> None:
+    assert _rules(SETTINGS) == RoutingRules()
+    swarm = SwarmSettings(
+        token=new_network_token(lambda length: (ALPHABET * length)[:length]),
+        network_id=NetworkId(""),
+        serve=False,
+        federated=False,
+        listen=(),
+        bootstrap_peers=(),
+        peers=(),
+        mdns=False,
+        random_worker=True,
+        target_worker="abcd1234",
+        token_is_new=False,
+    )
+    assert _rules(replace(SETTINGS, swarm=swarm)) == RoutingRules(serves=False, at_random=True, target="abcd1234")

@@ -5,12 +5,33 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from localai.mesh.ids import NetworkId
+from localai.mesh.network_token import NetworkToken, new_network_token, parse_network_token
 from localai.mesh.secrets import Secret
 from localai.node.option_values import Address, Places
-from localai.node.options import OPTIONS, RUN, UsageError, options_of, resolve
-from localai.node.settings import LogSettings, Settings, build_log_settings, build_settings, log_choices
+from localai.node.options import FEDERATED, OPTIONS, RUN, UsageError, Values, options_of, resolve
+from localai.node.settings import (
+    LogSettings,
+    Settings,
+    SwarmSettings,
+    build_entry_settings,
+    build_log_settings,
+    build_settings,
+    build_swarm_settings,
+    log_choices,
+    token_secrets,
+    wants_swarm,
+)
 
 PLACES = Places(cwd=PurePosixPath("/base"), home=PurePosixPath("/home/ann"))
+
+
+TOKEN = new_network_token(lambda length: "k" * length)
+PEER = "/ip4/192.168.1.7/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+
+
+def values_of(command: str, **given: str) -> Values:
+    return resolve(options_of(command), {key: [text] for key, text in given.items()}, {}, PLACES)
 
 
 def settings(positionals: tuple[str, ...] = (), **given: str) -> Settings:
@@ -29,6 +50,7 @@ def test_everything_given() -> None:
     built = settings(
         ("c", "a"), models="a,b", address=":1", models_path="/m", data_path="~/d", threads="3", context_size="-1",
         f16="yes", api_keys="k1,k2", upload_limit="0", allowed_hosts="Box.Local,b", allow_anonymous="true",
+        show_route="true",
     )  # fmt: skip
     assert built == Settings(
         address=Address("", 1),
@@ -42,6 +64,7 @@ def test_everything_given() -> None:
         upload_limit_bytes=0,
         allowed_hosts=("box.local", "b"),
         allow_anonymous=True,
+        show_route=True,
     )
 
 
@@ -50,6 +73,82 @@ def test_settings_show_no_key_and_do_not_change() -> None:
     assert "very-private" not in repr(built)
     with pytest.raises(FrozenInstanceError):
         built.threads = 4  # type: ignore[misc]  # that is the test
+
+
+def test_a_member_serves_and_finds_others_unless_told_otherwise() -> None:
+    assert build_swarm_settings(values_of(RUN), TOKEN, token_is_new=True) == SwarmSettings(
+        token=TOKEN,
+        network_id=NetworkId(""),
+        serve=True,
+        federated=False,
+        listen=("/ip4/0.0.0.0/tcp/0",),
+        bootstrap_peers=(),
+        peers=(),
+        mdns=True,
+        random_worker=False,
+        target_worker="",
+        token_is_new=True,
+    )
+
+
+def test_everything_told_to_a_member() -> None:
+    values = values_of(
+        RUN, p2p_network_id="home", no_serve="yes", federated="yes", p2p_listen="/ip6/::/tcp/1,/ip4/0.0.0.0/tcp/1",
+        p2p_bootstrap_peers=PEER, p2p_peers=f"{PEER},{PEER}", p2p_disable_mdns="true",
+    )  # fmt: skip
+    built = build_swarm_settings(values, TOKEN)
+    assert built == SwarmSettings(
+        token=TOKEN,
+        network_id=NetworkId("home"),
+        serve=False,
+        federated=True,
+        listen=("/ip6/::/tcp/1", "/ip4/0.0.0.0/tcp/1"),
+        bootstrap_peers=(PEER,),
+        peers=(PEER, PEER),
+        mdns=False,
+        random_worker=False,
+        target_worker="",
+        token_is_new=False,
+    )
+    assert build_settings(values, (), LogSettings(), built).swarm == built
+
+
+def test_an_entry_serves_nobody_and_has_no_models() -> None:
+    values = values_of(FEDERATED, random_worker="yes", target_worker="Xk3", api_keys="key", data_path="/d")
+    swarm = build_swarm_settings(values, TOKEN)
+    assert (swarm.serve, swarm.federated, swarm.random_worker, swarm.target_worker) == (False, False, True, "Xk3")
+    built = build_entry_settings(values, LogSettings(), swarm)
+    assert built == Settings(
+        address=Address("127.0.0.1", 8080),
+        models_path=Path("/d/models"),
+        data_path=Path("/d"),
+        api_keys=(Secret("key"),),
+        swarm=swarm,
+        entry_only=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"), [({}, False), ({"p2p": "true"}, True), ({"federated": "true"}, True), ({"p2p": "no"}, False)]
+)
+def test_a_swarm_is_wanted_by_two_options(given: dict[str, str], wanted: bool) -> None:
+    assert wants_swarm(values_of(RUN, **given)) is wanted
+
+
+def broken_into_lines(token: NetworkToken) -> NetworkToken:
+    text = token.text.reveal()
+    return parse_network_token(f"{text[:76]}\n{text[76:]}")
+
+
+def test_the_secrets_are_those_of_the_keys_and_of_every_form_of_the_token() -> None:
+    token = broken_into_lines(TOKEN)
+    swarm = build_swarm_settings(values_of(RUN), token)
+    built = build_settings(values_of(RUN, api_keys="key"), (), LogSettings(), swarm)
+    assert built.secrets == (Secret("key"), *token_secrets(token))
+    assert {token.text, TOKEN.text, token.room, token.mdns, token.dht.key, token.crypto.key} <= set(built.secrets)
+    assert settings(api_keys="key").secrets == (Secret("key"),)
+    assert TOKEN.text.reveal() not in repr(built)
+    assert "kkkk" not in repr(built)
 
 
 @pytest.mark.parametrize("key", ["models_path", "data_path"])

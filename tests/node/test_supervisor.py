@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 
 from localai.mesh.errors import Category, ModelLoadFailed, RateLimited, SetupError
-from localai.node import supervisor as supervisor_module
+from localai.node import event_queue
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
@@ -185,7 +185,7 @@ async def test_a_worker_of_another_version_is_not_used() -> None:
 
 
 async def test_a_reader_that_stops_reading_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "MAX_UNREAD_EVENTS", 20)
+    monkeypatch.setattr(event_queue, "MAX_UNREAD_EVENTS", 20)
     farm = Farm()
     async with running(farm) as supervisor:
         async with aclosing(supervisor.generate_batches(ask("slow", "x" * 400))) as batches:

@@ -111,3 +111,12 @@ def test_an_incomplete_clone_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("Setting up failed, No such file or directory:")
+
+
+def test_tests_need_tools_for_a_lan(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(setup_env, "_SYSTEM_PATH", str(tmp_path))
+    assert not {"ip", "unshare"} & set(setup_env.missing_parts(False))
+    assert {"ip", "unshare"} <= set(setup_env.missing_parts(True))
+    for tool in ("ip", "unshare"):
+        (tmp_path / tool).touch(mode=0o755)
+    assert not {"ip", "unshare"} & set(setup_env.missing_parts(True))

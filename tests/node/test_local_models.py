@@ -1,0 +1,127 @@
+"""The models of this machine, over fake workers: how busy each is said to be, and what answers teach."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from localai.mesh.errors import InvalidRequest, ModelLoadFailed, Unsupported
+from localai.node.catalog import Catalog
+from localai.node.inference import Failed, GenerateEvent, GenerateRequest, RequestId, TextInput
+from localai.node.loading import DEFAULT_SLOTS
+from localai.node.local_models import LocalModels
+from localai.node.model_config import ModelConfig
+from localai.node.routing.replica import ReplicaLoad
+from localai.node.supervisor import ModelSupervisor
+from localai.node.testing.fake_worker import FakeWorker
+from localai.node.workers.connection import WorkerConnection
+from localai.node.workers.frames import Load
+from localai.node.workers.lifecycle import LifecycleConfig, State
+
+CATALOG = Catalog((ModelConfig("m", "m.gguf", slots=3, context_size=99), ModelConfig("other", "o.gguf")))
+
+
+def ask(name: str, model: str = "m", text: str = "a text of some length", **changes: object) -> GenerateRequest:
+    return GenerateRequest(RequestId(name), model, TextInput(text), **changes)  # type: ignore[arg-type]  # the tests name real fields
+
+
+@asynccontextmanager
+async def local_models(
+    make: Callable[[], FakeWorker] = FakeWorker, expected_load_s: float = 0.0
+) -> AsyncIterator[LocalModels]:
+    def supervise(config: ModelConfig) -> ModelSupervisor:
+        if config.backend != "llama-cpp":
+            raise Unsupported("No such backend.")
+
+        async def spawn() -> WorkerConnection:
+            return make()
+
+        return ModelSupervisor(config.name, Load("m", 512, 2, 1), spawn, LifecycleConfig(backoff_s=(0.0,)))
+
+    models = LocalModels(supervise, CATALOG, lambda _: expected_load_s)
+    try:
+        async with asyncio.timeout(15):
+            yield models
+    finally:
+        await models.aclose()
+
+
+async def collect(models: LocalModels, request: GenerateRequest) -> list[GenerateEvent]:
+    return [event async for batch in models.generate_batches(request) for event in batch]
+
+
+async def test_before_its_first_use_a_model_is_what_its_definition_says() -> None:
+    async with local_models(expected_load_s=2.5) as models:
+        assert models.replicas() == (
+            ReplicaLoad("m", context_size=99, slots=3, load_s=2.5),
+            ReplicaLoad("other", slots=DEFAULT_SLOTS, load_s=2.5),
+        )
+        assert models.replica("other") == models.replicas()[1]
+        assert [status.worker for status in models.statuses()] == [None, None]
+
+
+async def test_after_it_what_was_learnt() -> None:
+    async with local_models(expected_load_s=600.0) as models:
+        await collect(models, ask("a"))
+        replica = models.replica("m")
+        assert (replica.context_size, replica.slots, replica.loaded, replica.active) == (512, 2, True, 0)
+        assert 0 < replica.load_s < 600
+        assert replica.prompt_tps > 0
+        assert replica.decode_tps > 0
+        assert models.replica("other") == ReplicaLoad("other", slots=DEFAULT_SLOTS, load_s=600.0)
+
+
+async def test_requests_in_work_and_waiting_are_counted() -> None:
+    go = asyncio.Event()
+
+    async def hold() -> None:
+        await go.wait()
+
+    async with local_models(lambda: FakeWorker(before_step=hold)) as models:
+        asking = [asyncio.create_task(collect(models, ask(str(number)))) for number in range(4)]
+        await models.supervisor(CATALOG.models[0]).wait_state(State.READY)
+        assert models.replica("m").active == 4
+        go.set()
+        await asyncio.gather(*asking)
+        assert models.replica("m").active == 0
+
+
+async def test_a_model_that_cannot_be_loaded_refuses() -> None:
+    changes: list[bool] = []
+    async with local_models(lambda: FakeWorker(load_error=ModelLoadFailed("Broken."))) as models:
+        models.on_change = lambda: changes.append(models.replica("m").refuses)
+        (*_, failed) = await collect(models, ask("a"))
+        assert isinstance(failed, Failed)
+        await models.supervisor(CATALOG.models[0]).wait_state(State.BROKEN)
+        replica = models.replica("m")
+        assert (replica.refuses, replica.loaded) == (True, False)
+        assert changes[-1] is True
+
+
+async def test_changes_are_told_to_whoever_listens_now() -> None:
+    """One that came after the model was first used, too."""
+    changes: list[bool] = []
+    async with local_models() as models:
+        models.supervisor(CATALOG.models[0])
+        models.on_change = lambda: changes.append(models.replica("m").loaded)
+        await collect(models, ask("a"))
+        assert changes[-1] is True
+
+
+async def test_what_cannot_be_answered_is_an_error() -> None:
+    async with local_models() as models:
+        with pytest.raises(InvalidRequest):
+            await collect(models, ask("a", "unknown"))
+        models.catalog = Catalog((ModelConfig("m", "m.gguf", "another-backend"),))
+        with pytest.raises(Unsupported):
+            await collect(models, ask("a"))
+
+
+async def test_one_supervisor_for_each_model() -> None:
+    async with local_models() as models:
+        first, second = CATALOG.models
+        assert models.supervisor(first) is models.supervisor(first)
+        assert models.supervisor(first) is not models.supervisor(second)
