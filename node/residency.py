@@ -18,8 +18,8 @@ class ResidencyRules:
     """What limits residents.
 
     ``max_active`` 0 is no limit. ``idle_s`` and ``busy_s`` None switch their watchdog off. ``memory_threshold``, 0 to
-    1, is the share of memory in use from which idle residents are unloaded; None never does. ``largest_first`` evicts by
-    size before age.
+    1, is the share of memory in use from which idle residents are unloaded; None never does. ``largest_first`` evicts
+    by size before age.
     """
 
     max_active: int = 0

@@ -9,7 +9,6 @@ import random
 import secrets
 import signal
 import time
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -380,16 +379,10 @@ def test_the_mesh_process_of_the_entry_is_killed(swarm: Swarm) -> None:
     os.kill(before, signal.SIGKILL)
     began = time.monotonic()
     swarm.wait_for("")
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(
-            urllib.request.Request(
-                f"{swarm.entry.url}/v1/completions",
-                b'{"model": "tiny", "prompt": "x"}',
-                {"Content-Type": "application/json"},
-            ),
-            timeout=10,
-        )
-    assert caught.value.code == 503, "HTTP answers throughout, and says what is missing"
+    with client(swarm.entry) as ask, pytest.raises(openai.APIStatusError) as caught:
+        ask.completions.create(model="tiny", prompt="x")
+    assert caught.value.status_code == 503, "HTTP answers throughout, and says what is missing"
+    assert caught.value.code == "no_nodes"
     swarm.wait_for("bc")
     assert time.monotonic() - began < 2 * LIMIT_S  # see above
     assert swarm.entry.mesh_process() != before
