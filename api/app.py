@@ -11,7 +11,7 @@ from aiohttp import web
 
 from localai.api import middleware
 from localai.api.address_rules import check_exposure, is_wildcard, reach_of
-from localai.api.routes import generation, models, pages, swarm, system
+from localai.api.routes import generation, model_jobs, models, pages, swarm, system
 from localai.api.state import DISPATCH, SETTINGS, STARTED, VERSION
 from localai.node.dispatch import Dispatch
 from localai.node.settings import Settings
@@ -46,6 +46,7 @@ def make_app(dispatch: Dispatch, settings: Settings) -> web.Application:
     app[STARTED] = int(time.time())
     app[VERSION] = program_version()
     app.on_response_prepare.append(middleware.add_headers)
+    model_jobs.add_to(app)
     for routes in (generation, models, system, swarm, pages):
         routes.add_routes(app.router)
     return app

@@ -2,17 +2,21 @@
 
 A definition (YAML) makes a model of its own name. A ``.gguf`` file that no definition names makes a model named
 after the file without its ending. Files of equal rank are taken in name order, so the same folder always gives the
-same models; when two define one name, the later one counts and a problem says so.
+same models; when two define one name, the later one counts and a problem says so. An alias is one more name of
+a model, and a disabled model is only a reason not to answer: neither is in :attr:`Catalog.models`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from localai.mesh.errors import InvalidRequest, LocalAIError, ModelLoadFailed
-from localai.node.model_config import ModelConfig, Problem, parse_definitions
+from localai.mesh.errors import Forbidden, InvalidRequest, LocalAIError, ModelLoadFailed
+from localai.node.go_template.errors import BadTemplate
+from localai.node.model_config import ModelConfig, NameInFile, Problem, no_name, parse_definitions
+from localai.node.prompt_templates import PromptTemplates, check_templates, load_templates
+from localai.node.usecases import TEXT_USECASES
 
 _GGUF = ".gguf"
 _LATER_PART = re.compile(r"-(\d{5})-of-\d{5}\.gguf\Z", re.IGNORECASE)
@@ -29,6 +33,10 @@ class FolderListing:
     """Name -> text of every ``.yaml`` and ``.yml`` file that could be read."""
     problems: tuple[Problem, ...] = ()
     """What could not be looked at."""
+    templates: Mapping[str, str] = field(default_factory=dict)
+    """Name without its ending -> text of every ``.tmpl`` file that could be read."""
+    config_file: tuple[str, str] | None = None
+    """Name and text of a definition file from elsewhere; its definitions count last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +45,34 @@ class Catalog:
 
     models: tuple[ModelConfig, ...] = ()
     problems: tuple[Problem, ...] = ()
+    aliases: tuple[ModelConfig, ...] = ()
+    """Further names, each for one of the models or for one that only a peer has; sorted by name."""
+    disabled: tuple[ModelConfig, ...] = ()
+    """Not answered by this node; sorted by name."""
+
+    def names(self) -> tuple[str, ...]:
+        """All names that can be asked for, sorted."""
+        return tuple(sorted(config.name for config in (*self.models, *self.aliases)))
+
+    def target(self, name: str) -> str:
+        """The name that ``name`` stands for: another one if it is an alias."""
+        alias = _named(self.aliases, name)
+        return alias.alias if alias is not None else name
 
     def find(self, name: str) -> ModelConfig | None:
-        """The model called ``name``, or whose model file is called so; None when there is none."""
-        for config in self.models:
-            if config.name == name:
-                return config
-        return next((config for config in self.models if name and config.model_file == name), None)
+        """The model called ``name``, or that it is an alias of, or whose file is called so; None if there is none."""
+        return _called(self.models, self.target(name))
+
+    def default(self, usecase: str) -> ModelConfig | None:
+        """The first model for such requests; None when there is none."""
+        return next((config for config in self.models if serves(config, usecase)), None)
 
     def resolve(self, name: str) -> ModelConfig:
         """The model to use for the name in a request; the first one for an empty name.
 
         Raises:
             InvalidRequest: there is no such model.
+            Forbidden: it is disabled.
             ModelLoadFailed: its definition is broken.
         """
         config = self.find(name) if name else next(iter(self.models), None)
@@ -64,23 +87,38 @@ class Catalog:
                 code="model_not_found",
                 param="model",
             )
+        target = self.target(name)
+        if _named(self.disabled, name) or _called(self.disabled, target):
+            message = f"The model '{name[:100]}' is disabled on this node. Ask for another one."
+            return Forbidden(message, code="model_disabled", param="model")
         for problem in self.problems:
-            if problem.model == name:
+            if problem.model in (name, target):
                 message = f"The definition of model '{name[:100]}' is broken: {problem.message}"
                 return ModelLoadFailed(message, code="invalid_definition", param="model")
+        shown = f"'{name[:100]}'" if target == name else f"'{target[:100]}', which '{name[:100]}' stands for,"
         message = (
-            f"The model '{name[:100]}' does not exist here. "
+            f"The model {shown} does not exist here. "
             "Call GET /v1/models to see what does, or add it to the models folder."
         )
         return InvalidRequest(message, code="model_not_found", param="model")
 
 
-def catalog_from_listing(listing: FolderListing) -> Catalog:
-    """The models that a folder makes."""
+def serves(config: ModelConfig, usecase: str) -> bool:
+    """Whether a model is for ``usecase``: what its definition says, or what is likely."""
+    if config.usecases:
+        return usecase in config.usecases
+    if config.embeddings or config.reranking:
+        return usecase == ("embeddings" if config.embeddings else "rerank")
+    return usecase in TEXT_USECASES
+
+
+def catalog_from_listing(listing: FolderListing, name_in_file: NameInFile = no_name) -> Catalog:
+    """The models that a folder makes. ``name_in_file`` names those whose definition does not."""
     problems = list(listing.problems)
     defined: list[ModelConfig] = []
-    for source in sorted(listing.definitions):
-        definitions = parse_definitions(listing.definitions[source], source)
+    sources = [(source, listing.definitions[source]) for source in sorted(listing.definitions)]
+    for source, text in [*sources, *([listing.config_file] if listing.config_file else [])]:
+        definitions = parse_definitions(text, source, name_in_file)
         defined += definitions.models
         problems += definitions.problems
     by_name: dict[str, ModelConfig] = {}
@@ -96,8 +134,54 @@ def catalog_from_listing(listing: FolderListing) -> Catalog:
         message = f"{file} would be model '{config.name}', but a definition has that name. Ask for '{file}' instead."
         problems.append(Problem(file, message))
         bare[file] = ModelConfig(name=file, model_file=file)
-    found = {**bare, **by_name}
-    return Catalog(tuple(found[name] for name in sorted(found)), tuple(problems))
+    return _sorted_out({**bare, **by_name}, listing.templates, problems)
+
+
+def _sorted_out(found: Mapping[str, ModelConfig], templates: Mapping[str, str], problems: list[Problem]) -> Catalog:
+    """What was found, by what it is good for."""
+    models: list[ModelConfig] = []
+    aliases: list[ModelConfig] = []
+    disabled: list[ModelConfig] = []
+    for name in sorted(found):
+        config = found[name]
+        if config.disabled:
+            disabled.append(config)
+        elif not config.alias:
+            models += _with_templates(config, templates, problems)
+        elif config.alias in found and found[config.alias].alias:
+            message = f"{config.source} makes '{name}' an alias of an alias. Name the model itself in 'alias'."
+            problems.append(Problem(config.source, message, name))
+        else:
+            aliases.append(config)
+    return Catalog(tuple(models), tuple(problems), tuple(aliases), tuple(disabled))
+
+
+def _with_templates(
+    config: ModelConfig, templates: Mapping[str, str], problems: list[Problem]
+) -> tuple[ModelConfig, ...]:
+    """The model with the texts of its template files; none when one of them cannot be used."""
+    loaded = load_templates(config.templates or PromptTemplates(), config.model_file, templates.get)
+    if loaded == (config.templates or PromptTemplates()):
+        return (config,)
+    try:
+        check_templates(loaded)
+    except BadTemplate as error:
+        source = config.source or config.model_file
+        message = f"A template file of model '{config.name}' cannot be used: {error.message}"
+        problems.append(Problem(source, message, config.name))
+        return ()
+    return (replace(config, templates=loaded),)
+
+
+def _named(configs: Iterable[ModelConfig], name: str) -> ModelConfig | None:
+    return next((config for config in configs if config.name == name), None)
+
+
+def _called(configs: Iterable[ModelConfig], name: str) -> ModelConfig | None:
+    """The one of this name, else the first whose file has it."""
+    configs = tuple(configs)
+    named = _named(configs, name)
+    return named or next((config for config in configs if name and config.model_file == name), None)
 
 
 def _add(models: dict[str, ModelConfig], config: ModelConfig, problems: list[Problem]) -> None:

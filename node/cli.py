@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,17 @@ from localai.mesh.errors import LocalAIError, SetupError
 from localai.mesh.secrets import Secret
 from localai.node import completion, dotenv_files
 from localai.node.argument_hiding import hide_secrets
-from localai.node.arguments import closest_command, parse, split_command
+from localai.node.arguments import HELP_FLAGS, closest_command, parse, split_command
 from localai.node.option_values import Places
 from localai.node.options import (
     COMMANDS,
     FEDERATED,
+    GGUF_INFO,
+    MODELS,
+    MODELS_DELETE,
+    MODELS_INFO,
+    MODELS_INSTALL,
+    MODELS_LIST,
     RUN,
     TOKEN_INSPECT,
     TOKEN_NEW,
@@ -67,6 +74,8 @@ EXIT_PROBLEM = 1
 EXIT_USAGE = 80
 
 _PROGRAMS = ("localai", "local-ai")
+_TABLE_COLUMNS = 120
+"""From this width on help is shown as tables; narrower ones would cut the names of variables."""
 
 
 def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
@@ -97,6 +106,8 @@ def main(argv: Sequence[str] | None = None, start: Start | None = None) -> int:
 
 
 def _dispatch(command: Command | None, rest: list[str], start: Start) -> object:
+    if command and command.name == MODELS and not any(token in HELP_FLAGS for token in rest):
+        command = next(each for each in commands_under(MODELS) if each.name == MODELS_LIST)
     # Straight to the command: typer's group would load pydantic only to check its own --help (0.24 s).
     found: Any = typer.main.get_command(build_app(start))
     for name in command.name.split() if command else ():
@@ -115,6 +126,11 @@ def build_app(start: Start) -> typer.Typer:
         TOKEN_NEW: _token_new,
         TOKEN_INSPECT: _token_inspect,
         TOKEN_QR: _token_qr,
+        MODELS_LIST: _models_list,
+        MODELS_INSTALL: _models_install,
+        MODELS_DELETE: _models_delete,
+        MODELS_INFO: _models_info,
+        GGUF_INFO: _gguf_info,
         "version": _version,
         "completion": _completion,
     }
@@ -136,6 +152,7 @@ def _typer_group(text: str) -> typer.Typer:
         help=text,
         add_completion=False,
         pretty_exceptions_enable=False,
+        rich_markup_mode="rich" if _has_room_for_tables() else None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
@@ -241,6 +258,42 @@ def _given_token(command: str, read: _Read, given: Given) -> NetworkToken:
     return token
 
 
+def _models_list(given: Given) -> int:
+    from localai.node.model_commands import list_models
+
+    return list_models(_values(MODELS_LIST, given))
+
+
+def _models_install(given: Given) -> int:
+    from localai.node.model_commands import install_models
+
+    return install_models(_values(MODELS_INSTALL, given), given[_POSITIONALS])
+
+
+def _models_delete(given: Given) -> int:
+    from localai.node.model_commands import delete_models
+
+    return delete_models(_values(MODELS_DELETE, given), given[_POSITIONALS])
+
+
+def _models_info(given: Given) -> int:
+    from localai.node.model_commands import show_model
+
+    return show_model(_values(MODELS_INFO, given), given[_POSITIONALS][0])
+
+
+def _gguf_info(given: Given) -> int:
+    from localai.node.model_commands import show_gguf
+
+    return show_gguf(_values(GGUF_INFO, given), given[_POSITIONALS][0])
+
+
+def _values(command: str, given: Given) -> Values:
+    read = _read(command, given)
+    _configure_logs(read, ())
+    return read.values
+
+
 def _version(given: Given) -> int:
     typer.echo(program_version())
     return 0
@@ -314,7 +367,27 @@ def _command_class(command: Command) -> type[typer.core.TyperCommand]:
                 ctx.params[_POSITIONALS] = parsed.positionals
             return []
 
+        def format_options(self, ctx: Any, formatter: Any) -> None:
+            """Options under the headings of their groups, for narrow terminals."""
+            if command.argument:
+                with formatter.section("Arguments"):
+                    formatter.write_dl([(command.argument.metavar, command.argument.help)])
+            shown = [option for option in options_of(command.name) if not option.hidden]
+            for group in dict.fromkeys(option.group for option in shown):
+                with formatter.section(group or "Options"):
+                    formatter.write_dl([(_spelling(each), each.help_line) for each in shown if each.group == group])
+            with formatter.section("Help"):
+                formatter.write_dl([("-h, --help", "Show this message and exit.")])
+
     return TableCommand
+
+
+def _spelling(option: Option) -> str:
+    return f"{option.flag}{f', {option.short}' if option.short else ''} {option.metavar}"
+
+
+def _has_room_for_tables() -> bool:
+    return shutil.get_terminal_size().columns >= _TABLE_COLUMNS
 
 
 def _with_signature(command: Command, body: Callable[[Given], int]) -> Callable[..., int]:
@@ -336,7 +409,7 @@ def _option_parameter(option: Option) -> inspect.Parameter:
     shown = typer.Option(
         None,
         *names,
-        help=option.help_line.replace("[", r"\["),
+        help=option.help_line.replace("[", r"\[") if _has_room_for_tables() else option.help_line,
         metavar=option.metavar,
         rich_help_panel=option.group or "Options",
         hidden=option.hidden,

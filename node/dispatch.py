@@ -29,8 +29,7 @@ from localai.node.inference import (
     failed_from_error,
     is_terminal,
 )
-from localai.node.local_models import ExpectedLoad, LocalModels, ModelStatus, Supervise
-from localai.node.model_config import ModelConfig
+from localai.node.local_models import LocalModels, ModelStatus, Resources, Supervise
 from localai.node.peers.peers import Peers
 from localai.node.peers.record import ModelRecord, NodeRecord
 from localai.node.routing.decide import Choice, decide
@@ -79,11 +78,6 @@ def ignore_route(route: Route) -> None:
     """For callers that do not ask who answers."""
 
 
-def unknown_load(config: ModelConfig) -> float:
-    """For callers that cannot tell how long a load takes."""
-    return 0.0
-
-
 class Dispatch:
     """The node's front door for work."""
 
@@ -93,9 +87,9 @@ class Dispatch:
         catalog: Catalog | None = None,
         rules: RoutingRules | None = None,
         program: str = "",
-        expected_load_s: ExpectedLoad = unknown_load,
+        resources: Resources | None = None,
     ) -> None:
-        self._local = LocalModels(supervise, catalog or Catalog(), expected_load_s)
+        self._local = LocalModels(supervise, catalog or Catalog(), resources)
         self._rules = rules or RoutingRules()
         self._program = program
         self._phase = Phase.STARTING if catalog is None else Phase.READY
@@ -115,6 +109,11 @@ class Dispatch:
         return self._phase
 
     @property
+    def is_busy(self) -> bool:
+        """Whether an answer is under way, ours or a peer's."""
+        return self._in_flight > 0
+
+    @property
     def peers(self) -> Peers | None:
         """The swarm; None when this node is alone."""
         return self._peers
@@ -131,13 +130,20 @@ class Dispatch:
         self._peers = peers
         self._local.on_change = peers.tell
 
+    def announce(self) -> None:
+        """What this node says of itself has changed: tell the swarm."""
+        if self._peers is not None:
+            self._peers.tell()
+
     def model_names(self) -> list[str]:
         """Everything that can be asked for, here or in the swarm, sorted."""
-        names = {config.name for config in self.catalog.models}
+        names = set(self.catalog.names())
         return sorted(names | (self._peers.models() if self._peers is not None else set()))
 
     def find_model(self, name: str) -> str | None:
         """The name under which a model is listed; None when nobody has it."""
+        if name in self.catalog.names():
+            return name
         config = self.catalog.find(name)
         if config is not None:
             return config.name
@@ -146,6 +152,18 @@ class Dispatch:
     def default_model(self) -> str:
         """The name that a request without one means: our first, else the swarm's first; empty when there is none."""
         return next(iter([config.name for config in self.catalog.models] or self.model_names()), "")
+
+    async def keep_watch(self, interval_s: float) -> None:
+        """Unload models by the rules of ``residency.py``, for ever."""
+        await self._local.memory.keep_watch(interval_s)
+
+    async def preload(self, name: str) -> None:
+        """Load a model of this machine into memory.
+
+        Raises:
+            LocalAIError: there is no such model here, or nothing can run it.
+        """
+        await self._local.preload(name)
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model of this machine with the state of its worker, in the catalogue's order."""
@@ -255,7 +273,7 @@ class Dispatch:
     def _candidates(self, request: GenerateRequest) -> list[Candidate]:
         peers = self._peers if not request.local_only else None
         target = self._target() if not request.local_only else None
-        name = request.model or self.default_model()
+        name = self.catalog.target(request.model or self.default_model())
         config = self.catalog.find(name)
         found: list[Candidate] = []
         if config is not None and target is None and self._phase is Phase.READY:

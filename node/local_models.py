@@ -5,20 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from localai.node.catalog import Catalog
 from localai.node.inference import Finished, GenerateEvent, GenerateRequest
-from localai.node.loading import DEFAULT_SLOTS
+from localai.node.loading import DEFAULT_SLOTS, expected_load_s
 from localai.node.model_config import ModelConfig
+from localai.node.model_memory import ModelMemory
+from localai.node.prepared_request import StopWordFilter, prepared_request
+from localai.node.residency import ResidencyRules
 from localai.node.routing.replica import ReplicaLoad
 from localai.node.routing.speed import SpeedMeter
 from localai.node.supervisor import ModelSupervisor
 from localai.node.workers.lifecycle import State, Statistics
 
 Supervise = Callable[[ModelConfig], ModelSupervisor]
-ExpectedLoad = Callable[[ModelConfig], float]
-"""Seconds until a model that was never loaded would be ready; 0 when nobody can tell."""
+
+
+def unknown_size(config: ModelConfig) -> int:
+    """For callers that have no files."""
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the models of this machine may take."""
+
+    rules: ResidencyRules = field(default_factory=ResidencyRules)
+    size_of: Callable[[ModelConfig], int] = unknown_size
+    """Bytes of a model's file; 0 when nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +47,21 @@ class ModelStatus:
 class LocalModels:
     """Runs requests here."""
 
-    def __init__(self, supervise: Supervise, catalog: Catalog, expected_load_s: ExpectedLoad) -> None:
+    def __init__(
+        self,
+        supervise: Supervise,
+        catalog: Catalog,
+        resources: Resources | None = None,
+    ) -> None:
         self.catalog = catalog
         """What can be asked for."""
         self.on_change: Callable[[], None] = _ignore
         """Called when a model is loaded, lost, or refuses requests."""
         self._supervise = supervise
-        self._expected_load_s = expected_load_s
+        self._resources = resources or Resources()
         self._supervisors: dict[str, ModelSupervisor] = {}
         self._speeds: dict[str, SpeedMeter] = {}
+        self.memory = ModelMemory(self._resources.rules, self._supervisors, self._resources.size_of)
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model with the state of its worker, in the catalogue's order."""
@@ -73,13 +94,28 @@ class LocalModels:
             LocalAIError: there is no such model here, or nothing can run it.
         """
         config = self.catalog.resolve(request.model)
+        request = prepared_request(request, config)
+        stop_words = StopWordFilter(config, request.choices)
         supervisor = self.supervisor(config)
-        async with aclosing(supervisor.generate_batches(request)) as batches:
-            async for batch in batches:
-                if isinstance(last := batch[-1], Finished):
-                    meter = self._speeds.setdefault(config.name, SpeedMeter())
-                    meter.finished(last, _streams(supervisor.statistics()))
-                yield batch
+        with self.memory.using(config):
+            if supervisor.statistics().state in (State.IDLE, State.STOPPING):
+                await self.memory.load(config)
+            async with aclosing(supervisor.generate_batches(request)) as batches:
+                async for batch in batches:
+                    if isinstance(last := batch[-1], Finished):
+                        meter = self._speeds.setdefault(config.name, SpeedMeter())
+                        meter.finished(last, _streams(supervisor.statistics()))
+                    yield stop_words.feed(batch)
+
+    async def preload(self, name: str) -> None:
+        """Load a model now.
+
+        Raises:
+            LocalAIError: there is no such model here, or nothing can run it.
+        """
+        config = self.catalog.resolve(name)
+        self.supervisor(config)
+        await self.memory.load(config)
 
     async def aclose(self) -> None:
         """End all workers."""
@@ -94,7 +130,10 @@ class LocalModels:
 
     def _load_s(self, config: ModelConfig) -> float:
         supervisor = self._supervisors.get(config.name)
-        return (supervisor.last_load_s if supervisor else 0.0) or self._expected_load_s(config)
+        if supervisor is not None and supervisor.last_load_s:
+            return supervisor.last_load_s
+        size = self._resources.size_of(config)
+        return expected_load_s(size) if size else 0.0
 
     def _replica(self, status: ModelStatus) -> ReplicaLoad:
         config, worker = status.config, status.worker

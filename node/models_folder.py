@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from localai.mesh.errors import LocalAIError, ModelLoadFailed, SetupError
@@ -11,10 +12,12 @@ from localai.node.bounded_yaml import MAX_YAML_BYTES
 from localai.node.catalog import Catalog, FolderListing, catalog_from_listing
 from localai.node.gguf_header import GGUF_HEADER_BYTES, parse_gguf_header
 from localai.node.model_config import ModelConfig, Problem
+from localai.node.sources.gguf_metadata import MAX_FRONT_BYTES, parse_gguf_front
 
 MAX_ENTRIES = 10_000
 """Entries of the folder that are looked at; more are refused, since it is then hardly a models folder."""
 _DEFINITION_ENDINGS = (".yaml", ".yml")
+_TEMPLATE_ENDING = ".tmpl"
 
 
 def create_models_folder(path: Path) -> Path:
@@ -45,6 +48,7 @@ def list_models_folder(path: Path) -> FolderListing:
     """
     files: dict[str, int] = {}
     definitions: dict[str, str] = {}
+    templates: dict[str, str] = {}
     problems: list[Problem] = []
     try:
         with os.scandir(path) as entries:
@@ -59,19 +63,25 @@ def list_models_folder(path: Path) -> FolderListing:
                     continue
                 files[entry.name] = size
                 if entry.name.lower().endswith(_DEFINITION_ENDINGS):
-                    _read_definition(Path(entry.path), size, definitions, problems)
+                    _read_text(Path(entry.path), size, definitions, problems)
+                elif entry.name.endswith(_TEMPLATE_ENDING):
+                    _read_text(Path(entry.path), size, templates, problems)
     except OSError as error:
         raise _folder_error(path, f"cannot be read: {_reason(error)}", error) from error
-    return FolderListing(files, definitions, tuple(problems))
+    named = {name.removesuffix(_TEMPLATE_ENDING): text for name, text in templates.items()}
+    return FolderListing(files, definitions, tuple(problems), named)
 
 
-def read_catalog(path: Path) -> Catalog:
-    """The models in the folder now.
+def read_catalog(path: Path, config_file: Path | None = None) -> Catalog:
+    """The models in the folder now, and those that ``config_file`` defines; files are in the folder either way.
 
     Raises:
-        SetupError: the folder cannot be read.
+        SetupError: the folder or the file cannot be read.
     """
-    return catalog_from_listing(list_models_folder(path))
+    listing = list_models_folder(path)
+    if config_file is not None:
+        listing = replace(listing, config_file=(config_file.name, _config_text(config_file)))
+    return catalog_from_listing(listing, lambda model_file: _name_in_file(path / model_file))
 
 
 def check_model_file(models_path: Path, config: ModelConfig) -> Path:
@@ -113,18 +123,45 @@ def _file_size(entry: os.DirEntry[str]) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _read_definition(path: Path, size: int, definitions: dict[str, str], problems: list[Problem]) -> None:
+def _read_text(path: Path, size: int, texts: dict[str, str], problems: list[Problem]) -> None:
     name = path.name
     if size > MAX_YAML_BYTES:
         problems.append(Problem(name, f"{name} is larger than {MAX_YAML_BYTES >> 20} MiB and was not read."))
         return
     try:
         with path.open("rb") as file:
-            definitions[name] = file.read(MAX_YAML_BYTES + 1).decode("utf-8-sig")
+            texts[name] = file.read(MAX_YAML_BYTES + 1).decode("utf-8-sig")
     except UnicodeDecodeError:
         problems.append(Problem(name, f"{name} is not UTF-8 text and was not read. Save it as UTF-8."))
     except OSError as error:
         problems.append(Problem(name, f"{name} cannot be read: {_reason(error)}. Correct its permissions."))
+
+
+def _config_text(path: Path) -> str:
+    texts: dict[str, str] = {}
+    problems: list[Problem] = []
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        problems.append(Problem(path.name, f"{path.name} cannot be read: {_reason(error)}."))
+    else:
+        _read_text(path, size, texts, problems)
+    if problems:
+        message = f"{problems[0].message} It is named by --models-config-file."
+        raise SetupError(message, code="models_config_file", detail=str(path))
+    return texts[path.name]
+
+
+def _name_in_file(path: Path) -> str:
+    """What a model file calls its model; empty when it does not say, or is no model file."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            front = file.read(MAX_FRONT_BYTES) if stat.S_ISREG(status.st_mode) else b""
+        name = parse_gguf_front(front, status.st_size, path.name).metadata.get("general.name", "")
+    except (OSError, ModelLoadFailed):
+        return ""
+    return name.strip() if isinstance(name, str) else ""
 
 
 def _folder_error(path: Path, problem: str, error: OSError | None = None) -> LocalAIError:

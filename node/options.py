@@ -141,16 +141,49 @@ FEDERATED = "federated"
 TOKEN_NEW = "p2p token new"
 TOKEN_INSPECT = "p2p token inspect"
 TOKEN_QR = "p2p token qr"
+MODELS = "models"
+MODELS_LIST = "models list"
+MODELS_INSTALL = "models install"
+MODELS_DELETE = "models delete"
+MODELS_INFO = "models info"
+GGUF_INFO = "util gguf-info"
 
+_REFERENCES = (
+    "Names of galleries, files, definitions (.yaml) or addresses: hf://owner/repo, ollama://name:tag, "
+    "oci://registry/name:tag, github:owner/repo/file@ref, https://..."
+)
 _TOKEN = Argument("TOKEN", "The network token, or - for standard input.", secret=True)
 
 COMMANDS: tuple[Command, ...] = (
     Command(
         RUN,
         "Start this node: the API, the pages and the models. This is what happens without a command too.",
-        Argument("MODEL", "Models to have ready, by name, in addition to --models.", repeated=True),
+        Argument("MODEL", f"Models to have ready, in addition to --models. {_REFERENCES}", repeated=True),
     ),
     Command(FEDERATED, "Start an entry to a swarm: the API of all its members, without models on this machine."),
+    Command(MODELS, "Look at, install and delete models. Alone, it lists them.", is_group=True),
+    Command(MODELS_LIST, "List the models of all galleries; those that are here are marked."),
+    Command(
+        MODELS_INSTALL,
+        "Install models, so that run finds them.",
+        Argument("MODEL", _REFERENCES, repeated=True, required=True),
+    ),
+    Command(
+        MODELS_DELETE,
+        "Delete models with their files. A running node notices when it starts again.",
+        Argument("MODEL", "Names of models that are here.", repeated=True, required=True),
+    ),
+    Command(
+        MODELS_INFO,
+        "Say what is known of a model.",
+        Argument("MODEL", "Name of a model that is here, or of a gallery.", required=True),
+    ),
+    Command("util", "Tools for model files.", is_group=True),
+    Command(
+        GGUF_INFO,
+        "Say what a GGUF file says of itself.",
+        Argument("FILE", "Path of the file.", required=True),
+    ),
     Command("p2p", "Join machines into a swarm.", is_group=True),
     Command("p2p token", "Make and look at network tokens, the secrets of swarms.", is_group=True),
     Command(TOKEN_NEW, "Print a new network token: the secret of a swarm of its own."),
@@ -168,6 +201,8 @@ COMMANDS: tuple[Command, ...] = (
 _RUN = frozenset({RUN})
 _FEDERATED = frozenset({FEDERATED})
 _NODES = _RUN | _FEDERATED
+_MODEL_COMMANDS = frozenset({MODELS_LIST, MODELS_INSTALL, MODELS_DELETE, MODELS_INFO})
+_GALLERY_READERS = _RUN | {MODELS_LIST, MODELS_INSTALL, MODELS_INFO}
 _TOKEN_MAKERS = frozenset({RUN, TOKEN_NEW})
 _TOKEN_READERS = _NODES | {TOKEN_INSPECT, TOKEN_QR}
 
@@ -179,7 +214,7 @@ OPTIONS: tuple[Option, ...] = (
         env=("LOCALAI_MODELS_PATH", "MODELS_PATH"),
         default="./models",
         group="storage",
-        commands=_RUN,
+        commands=_RUN | _MODEL_COMMANDS,
     ),
     Option(
         "--data-path",
@@ -191,10 +226,199 @@ OPTIONS: tuple[Option, ...] = (
         commands=_NODES,
     ),
     Option(
+        "--models-config-file",
+        Kind.PATH,
+        "A YAML file with one definition or a list of them, read after those of the models folder; of the same name, "
+        "it wins.",
+        env=("LOCALAI_MODELS_CONFIG_FILE", "CONFIG_FILE"),
+        aliases=("--config-file",),
+        group="storage",
+        commands=_RUN,
+    ),
+    Option(
+        "--max-active-backends",
+        Kind.INT,
+        "Models in memory at once; before one more is loaded, the one not used for the longest time goes. 0 means no "
+        "limit.",
+        env=("LOCALAI_MAX_ACTIVE_BACKENDS", "MAX_ACTIVE_BACKENDS"),
+        default="0",
+        minimum=0,
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--single-active-backend",
+        Kind.BOOL,
+        "Old way to say --max-active-backends=1, which counts if both are given.",
+        env=("LOCALAI_SINGLE_ACTIVE_BACKEND", "SINGLE_ACTIVE_BACKEND"),
+        default="false",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--enable-watchdog-idle",
+        Kind.BOOL,
+        "Take models out of memory that were not used for --watchdog-idle-timeout. The next request loads them again.",
+        env=("LOCALAI_WATCHDOG_IDLE", "WATCHDOG_IDLE"),
+        default="false",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--watchdog-idle-timeout",
+        Kind.DURATION,
+        "How long a model may be unused with --enable-watchdog-idle.",
+        env=("LOCALAI_WATCHDOG_IDLE_TIMEOUT", "WATCHDOG_IDLE_TIMEOUT"),
+        default="15m",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--enable-watchdog-busy",
+        Kind.BOOL,
+        "End a model in which one request runs longer than --watchdog-busy-timeout. All its requests fail then.",
+        env=("LOCALAI_WATCHDOG_BUSY", "WATCHDOG_BUSY"),
+        default="false",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--watchdog-busy-timeout",
+        Kind.DURATION,
+        "How long one request may run with --enable-watchdog-busy; must be more than the longest answer takes.",
+        env=("LOCALAI_WATCHDOG_BUSY_TIMEOUT", "WATCHDOG_BUSY_TIMEOUT"),
+        default="5m",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--watchdog-interval",
+        Kind.DURATION,
+        "Time between two looks at idle time, busy time and memory, at least 100 ms.",
+        env=("LOCALAI_WATCHDOG_INTERVAL", "WATCHDOG_INTERVAL"),
+        default="500ms",
+        minimum=0.1,
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--enable-memory-reclaimer",
+        Kind.BOOL,
+        "While memory is fuller than --memory-reclaimer-threshold, take one unused model out of it at each look.",
+        env=("LOCALAI_MEMORY_RECLAIMER", "MEMORY_RECLAIMER", "LOCALAI_GPU_RECLAIMER", "GPU_RECLAIMER"),
+        default="false",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--memory-reclaimer-threshold",
+        Kind.FLOAT,
+        "Share of memory in use, above 0 and at most 1, from which --enable-memory-reclaimer acts.",
+        env=(
+            "LOCALAI_MEMORY_RECLAIMER_THRESHOLD",
+            "MEMORY_RECLAIMER_THRESHOLD",
+            "LOCALAI_GPU_RECLAIMER_THRESHOLD",
+            "GPU_RECLAIMER_THRESHOLD",
+        ),
+        default="0.95",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--force-eviction-when-busy",
+        Kind.BOOL,
+        "Let the limit and the memory reclaimer also end models that are answering; their requests fail then.",
+        env=("LOCALAI_FORCE_EVICTION_WHEN_BUSY", "FORCE_EVICTION_WHEN_BUSY"),
+        default="false",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--lru-eviction-max-retries",
+        Kind.INT,
+        "How often to wait for a busy model before the limit of --max-active-backends is exceeded; 0 means 30.",
+        env=("LOCALAI_LRU_EVICTION_MAX_RETRIES", "LRU_EVICTION_MAX_RETRIES"),
+        default="30",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--lru-eviction-retry-interval",
+        Kind.DURATION,
+        "Time between these attempts.",
+        env=("LOCALAI_LRU_EVICTION_RETRY_INTERVAL", "LRU_EVICTION_RETRY_INTERVAL"),
+        default="1s",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--size-aware-eviction",
+        Kind.BOOL,
+        "Take the largest unused model out of memory first instead of the one not used for the longest time.",
+        env=("LOCALAI_SIZE_AWARE_EVICTION", "SIZE_AWARE_EVICTION"),
+        default="false",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--parallel-requests",
+        Kind.BOOL,
+        "Taken as LocalAI takes it; requests of one model run side by side here in any case.",
+        env=("LOCALAI_PARALLEL_REQUESTS", "PARALLEL_REQUESTS"),
+        default="false",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
         "--models",
         Kind.LIST,
-        "Models to have ready, by name; those given as arguments come after these. Each one takes memory once used.",
+        "Models to have ready: names or addresses, as for the arguments, which come after these. Each one takes memory "
+        "once used.",
         env=("LOCALAI_MODELS", "MODELS"),
+        group="models",
+        commands=_RUN,
+    ),
+    Option(
+        "--galleries",
+        Kind.STR,
+        'Galleries to install from besides the built-in one, as JSON: [{"name": "...", "url": "..."}]. An index is '
+        "fetched only when a model is asked for that the built-in gallery does not have.",
+        env=("LOCALAI_GALLERIES", "GALLERIES"),
+        group="models",
+        commands=_GALLERY_READERS,
+    ),
+    Option(
+        "--autoload-galleries",
+        Kind.BOOL,
+        "Install a model of a gallery when a request names it. Off here, unlike in LocalAI: with it, every client can "
+        "start downloads of gigabytes.",
+        env=("LOCALAI_AUTOLOAD_GALLERIES", "AUTOLOAD_GALLERIES"),
+        default="false",
+        group="models",
+        commands=_RUN,
+    ),
+    Option(
+        "--preload-models",
+        Kind.STR,
+        'What to install before the node is ready, as JSON: [{"id": "gallery@name"}], or with url, name, overrides '
+        "and files.",
+        env=("LOCALAI_PRELOAD_MODELS", "PRELOAD_MODELS"),
+        group="models",
+        commands=_RUN,
+    ),
+    Option(
+        "--preload-models-config",
+        Kind.PATH,
+        "YAML file with the same list as --preload-models.",
+        env=("LOCALAI_PRELOAD_MODELS_CONFIG", "PRELOAD_MODELS_CONFIG"),
+        group="models",
+        commands=_RUN,
+    ),
+    Option(
+        "--load-to-memory",
+        Kind.LIST,
+        "Models to load when the node is ready, so that the first request need not wait.",
+        env=("LOCALAI_LOAD_TO_MEMORY", "LOAD_TO_MEMORY"),
         group="models",
         commands=_RUN,
     ),
@@ -286,6 +510,16 @@ OPTIONS: tuple[Option, ...] = (
         aliases=("--allow-insecure-public-bind",),
         group="hardening",
         commands=_NODES,
+    ),
+    Option(
+        "--disable-predownload-scan",
+        Kind.BOOL,
+        "Do not ask Hugging Face before a download what its scan of the files found. The files are looked at here in "
+        "any case.",
+        env=("LOCALAI_DISABLE_PREDOWNLOAD_SCAN", "DISABLE_PREDOWNLOAD_SCAN"),
+        default="false",
+        group="hardening",
+        commands=_RUN | {MODELS_INSTALL},
     ),
     Option(
         "--p2p",
@@ -426,6 +660,13 @@ OPTIONS: tuple[Option, ...] = (
         Kind.FILE,
         "Write the code into this .svg or .png file, which only its owner can read, instead of showing it.",
         commands=frozenset({TOKEN_QR}),
+    ),
+    Option(
+        "--header",
+        Kind.BOOL,
+        "Show every entry of the metadata.",
+        default="false",
+        commands=frozenset({GGUF_INFO}),
     ),
     Option("--version", Kind.BOOL, "Print the version and exit.", default="false", commands=_RUN),
     Option(

@@ -58,6 +58,7 @@ class Newcomer:
 
     model: str
     groups: frozenset[str] = frozenset()
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +94,36 @@ class Unload:
     force: bool = False
 
 
-def make_room(newcomer: Newcomer, residents: Sequence[Resident], rules: ResidencyRules, retries: int) -> Room:
-    """What to do before ``newcomer`` is loaded; ``retries`` counts the waits so far."""
+def make_room(
+    newcomer: Newcomer,
+    residents: Sequence[Resident],
+    rules: ResidencyRules,
+    retries: int,
+    free_bytes: int | None = None,
+) -> Room:
+    """What to do before ``newcomer`` is loaded; ``retries`` counts the waits so far.
+
+    ``free_bytes`` is the memory that nobody uses. Idle residents give way to a newcomer that needs more; it is not
+    waited for, since a model whose file is mapped needs less than its size, and its worker checks what it takes.
+    """
     others = [resident for resident in residents if resident.model != newcomer.model]
     rivals = [resident for resident in others if resident.groups & newcomer.groups]
     surplus = len(others) + 1 - rules.max_active if rules.max_active > 0 else 0
-    if not rivals and surplus <= 0:
-        return Load()
     evictable = [resident for resident in _by_worth(others, rules) if _may_go(resident, rules)]
     chosen = [resident for resident in evictable if resident in rivals]
-    chosen += [resident for resident in evictable if resident not in chosen][: max(0, surplus - len(chosen))]
+    rest = [resident for resident in evictable if resident not in chosen]
+    more = max(0, surplus - len(chosen))
+    chosen, rest = chosen + rest[:more], rest[more:]
+    shortage = 0 if free_bytes is None else newcomer.memory_bytes - free_bytes
+    shortage -= sum(resident.memory_bytes for resident in chosen)
+    for resident in rest:
+        if shortage > 0 and not resident.is_busy:
+            chosen.append(resident)
+            shortage -= resident.memory_bytes
     if chosen:
         return Evict(tuple(resident.model for resident in chosen))
+    if not rivals and surplus <= 0:
+        return Load()
     if retries < rules.max_retries:
         return Wait(rules.retry_interval_s)
     return Load(over_limit=True)

@@ -22,22 +22,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import structlog
 import uvloop
 from aiohttp import web
 
-from localai.mesh.errors import SetupError
+from localai.mesh.errors import LocalAIError, SetupError
 from localai.node.catalog import Catalog
 from localai.node.dispatch import Dispatch, RoutingRules
-from localai.node.gallery.index import find_entry
-from localai.node.gallery.install import ensure_default_model, install
 from localai.node.gallery.progress import shown_install
+from localai.node.gallery.startup import install_missing
 from localai.node.listening import listen
-from localai.node.loading import check_backend, expected_load_s, load_frame
+from localai.node.loading import check_backend, load_frame
+from localai.node.local_models import Resources
 from localai.node.model_config import ModelConfig
 from localai.node.models_folder import check_model_file, create_models_folder, read_catalog
 from localai.node.peers.joining import join_swarm
+from localai.node.peers.record import NodeRecord
 from localai.node.settings import Settings, SwarmSettings
+from localai.node.sharing.frames import PROTOCOL as FILES
+from localai.node.sharing.sharing import Sharing
 from localai.node.supervisor import ModelSupervisor
 from localai.node.token_qr import invitation
 from localai.node.version import program_version
@@ -98,7 +102,7 @@ async def _serve(settings: Settings, make_app: MakeApp, sockets: list[socket.soc
         _supervise_with(settings),
         rules=_rules(settings),
         program=f"localai-mesh {program_version()}",
-        expected_load_s=_expected_load_with(settings),
+        resources=Resources(settings.residency, _size_with(settings)),
     )
     app = make_app(dispatch, settings)
     runner = web.AppRunner(
@@ -109,7 +113,10 @@ async def _serve(settings: Settings, make_app: MakeApp, sockets: list[socket.soc
         for listener in sockets:
             await web.SockSite(runner, listener).start()
         port = sockets[0].getsockname()[1]
-        await _until(stopped, _live(dispatch, settings, port))
+        watching = asyncio.create_task(dispatch.keep_watch(settings.watchdog_interval_s))
+        sharing = Sharing(settings.models_path, settings.data_path, lambda: dispatch.is_busy, dispatch.announce)
+        await _until(stopped, _live(dispatch, sharing, settings, port))
+        watching.cancel()
     finally:
         await _shut_down(dispatch, runner)
     return 0
@@ -128,30 +135,37 @@ async def _until(stopped: asyncio.Event, work: Coroutine[Any, Any, None]) -> Non
         await asyncio.wait({working}, timeout=2 * GRACE_S)  # a mesh process that is just starting takes its time
 
 
-async def _live(dispatch: Dispatch, settings: Settings, port: int) -> None:
-    """Join the swarm and install what is missing, side by side."""
+async def _live(dispatch: Dispatch, sharing: Sharing, settings: Settings, port: int) -> None:
+    """Join the swarm and install what is missing, side by side; then share what is here."""
     if settings.swarm is None:
         await _open(dispatch, settings, port)
         return
     tasks = [
         asyncio.create_task(_open(dispatch, settings, port)),
-        asyncio.create_task(_join(dispatch, settings, settings.swarm)),
+        asyncio.create_task(_join(dispatch, sharing, settings, settings.swarm)),
     ]
     try:
         await asyncio.gather(*tasks)
+        if settings.swarm.serve:
+            await sharing.refresh(dispatch.catalog)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
 
-async def _join(dispatch: Dispatch, settings: Settings, swarm: SwarmSettings) -> None:
+async def _join(dispatch: Dispatch, sharing: Sharing, settings: Settings, swarm: SwarmSettings) -> None:
     if swarm.token_is_new:
         columns = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
         print(invitation(swarm.token, swarm.network_id, columns=columns), flush=True)
     program = f"localai-mesh {program_version()}"
+
+    def describe() -> NodeRecord:
+        return msgspec.structs.replace(dispatch.record(), files=sharing.digests() if swarm.serve else ())
+
+    handlers = {FILES: sharing.serve} if swarm.serve else {}
     dispatch.connect(
-        await join_swarm(swarm, settings.data_path, dispatch, dispatch.record, program, settings.log.level)
+        await join_swarm(swarm, settings.data_path, dispatch, describe, program, settings.log.level, handlers)
     )
 
 
@@ -179,23 +193,23 @@ async def _open(dispatch: Dispatch, settings: Settings, port: int) -> None:
         print(welcome_entry(settings, port), flush=True)
         return
     await _install_missing(settings)
-    catalog = read_catalog(settings.models_path)
+    catalog = read_catalog(settings.models_path, settings.models_config_file)
     for problem in catalog.problems:
         _LOG.warning("definition_problem", source=problem.source, problem=problem.message)
     dispatch.open(catalog)
+    for model in settings.load_to_memory:
+        try:
+            await dispatch.preload(model)
+        except LocalAIError as error:
+            _LOG.error("model_not_preloaded", model=model, error=error.message)
     _LOG.info("ready", address=str(settings.address), models=[config.name for config in catalog.models])
     print(welcome(settings, catalog, port), flush=True)
 
 
 async def _install_missing(settings: Settings) -> None:
-    """The models that were asked for by name; without any, and with an empty folder, the embedded default."""
+    """What was asked for and is not there; without any wish, and with an empty folder, the embedded default."""
     with shown_install() as show:
-        if not settings.models:
-            await ensure_default_model(settings.models_path, show, os.environ)
-        present = read_catalog(settings.models_path)
-        for reference in settings.models:
-            if present.find(reference) is None:
-                await install(find_entry(reference), settings.models_path, show, os.environ)
+        await install_missing(settings, show, os.environ)
 
 
 async def _shut_down(dispatch: Dispatch, runner: web.AppRunner) -> None:
@@ -244,15 +258,15 @@ def _shown_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _expected_load_with(settings: Settings) -> Callable[[ModelConfig], float]:
-    @functools.cache
-    def expected(config: ModelConfig) -> float:
+def _size_with(settings: Settings) -> Callable[[ModelConfig], int]:
+    @functools.lru_cache(maxsize=1024)
+    def size_of(model_file: str) -> int:
         try:
-            return expected_load_s(Path(settings.models_path, config.model_file).stat().st_size)
+            return Path(settings.models_path, model_file).stat().st_size
         except OSError:
-            return 0.0
+            return 0
 
-    return expected
+    return lambda config: size_of(config.model_file)
 
 
 def _supervise_with(settings: Settings) -> Callable[[ModelConfig], ModelSupervisor]:

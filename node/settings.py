@@ -5,13 +5,14 @@ Nothing below ``cli.py`` reads the environment: what a part needs to know stands
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast, get_args
 
 from localai.mesh.secrets import Secret
 from localai.node.option_values import Address
 from localai.node.options import UsageError, Value, Values
+from localai.node.residency import ResidencyRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +61,21 @@ class SwarmSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallSettings:
+    """Where models may come from, and what is installed at start.
+
+    ``galleries`` is the JSON text of ``--galleries``, ``preload`` that of ``--preload-models``; both may be empty.
+    ``autoload`` lets a request start an installation. ``scan`` asks the hub what its scan of the files found.
+    """
+
+    galleries: str = ""
+    autoload: bool = False
+    preload: str = ""
+    preload_file: Path | None = None
+    scan: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a node is told at start.
 
@@ -68,7 +84,8 @@ class Settings:
     ``f16``, are for models that do not say. ``upload_limit_bytes`` 0 means no limit. No ``api_keys``
     means that clients are not checked. ``swarm`` None means that this node is alone. ``entry_only`` is the
     ``federated`` command: no models here, and ``models_path`` is not used. ``show_route`` tells every client
-    which node answered, not only local and authenticated ones.
+    which node answered, not only local and authenticated ones. ``models_config_file`` holds definitions that win over
+    those of the models folder. ``load_to_memory`` names models to load once the node is ready.
     """
 
     address: Address
@@ -86,6 +103,11 @@ class Settings:
     swarm: SwarmSettings | None = None
     entry_only: bool = False
     show_route: bool = False
+    models_config_file: Path | None = None
+    load_to_memory: tuple[str, ...] = ()
+    install: InstallSettings = InstallSettings()
+    residency: ResidencyRules = field(default_factory=ResidencyRules)
+    watchdog_interval_s: float = 0.5
 
     @property
     def secrets(self) -> tuple[Secret[str], ...]:
@@ -99,7 +121,7 @@ def build_settings(
     """Settings of ``run``. ``models`` are the positional references; they come after those of ``--models``.
 
     Raises:
-        UsageError: a directory that the node cannot do without is switched off.
+        UsageError: a directory that the node cannot do without is switched off, or a share is none.
     """
     return replace(
         _settings_of_both(values, log, swarm),
@@ -108,6 +130,17 @@ def build_settings(
         threads=_typed(values, "threads", int),
         context_size=_typed(values, "context_size", int),
         f16=_typed(values, "f16", bool),
+        models_config_file=_path(values, "models_config_file"),
+        load_to_memory=tuple(dict.fromkeys(_texts(values, "load_to_memory"))),
+        install=InstallSettings(
+            galleries=_text(values, "galleries"),
+            autoload=_typed(values, "autoload_galleries", bool),
+            preload=_text(values, "preload_models"),
+            preload_file=_path(values, "preload_models_config"),
+            scan=not _typed(values, "disable_predownload_scan", bool),
+        ),
+        residency=_residency(values),
+        watchdog_interval_s=_typed(values, "watchdog_interval", float),
     )
 
 
@@ -134,6 +167,29 @@ def _settings_of_both(values: Values, log: LogSettings, swarm: SwarmSettings | N
         swarm=swarm,
         show_route=_typed(values, "show_route", bool),
     )
+
+
+def _residency(values: Values) -> ResidencyRules:
+    threshold = _typed(values, "memory_reclaimer_threshold", float)
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--memory-reclaimer-threshold must be above 0 and at most 1, not {threshold:g}")
+    single = _typed(values, "single_active_backend", bool)
+    retries = _typed(values, "lru_eviction_max_retries", int)
+    rules = ResidencyRules()
+    return ResidencyRules(
+        max_active=_typed(values, "max_active_backends", int) or int(single),
+        idle_s=_if_on(values, "enable_watchdog_idle", _typed(values, "watchdog_idle_timeout", float)),
+        busy_s=_if_on(values, "enable_watchdog_busy", _typed(values, "watchdog_busy_timeout", float)),
+        memory_threshold=_if_on(values, "enable_memory_reclaimer", threshold),
+        force_when_busy=_typed(values, "force_eviction_when_busy", bool),
+        largest_first=_typed(values, "size_aware_eviction", bool),
+        max_retries=retries if retries > 0 else rules.max_retries,
+        retry_interval_s=_typed(values, "lru_eviction_retry_interval", float),
+    )
+
+
+def _if_on(values: Values, switch: str, value: float) -> float | None:
+    return value if _typed(values, switch, bool) else None
 
 
 def wants_swarm(values: Values) -> bool:
@@ -192,6 +248,10 @@ def _directory(values: Values, key: str) -> Path:
     if values[key] is None:
         raise UsageError(f"--{key.replace('_', '-')} must name a directory, it cannot be empty")
     return Path(_typed(values, key, PurePath))
+
+
+def _path(values: Values, key: str) -> Path | None:
+    return None if values[key] is None else Path(_typed(values, key, PurePath))
 
 
 def _text(values: Values, key: str) -> str:

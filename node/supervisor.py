@@ -100,9 +100,9 @@ class ModelSupervisor:
         """Start loading now, if nothing is."""
         self._handle(messages.PreloadRequested())
 
-    def unload(self) -> None:
-        """Free the model's memory. Requests in it fail."""
-        self._handle(messages.UnloadRequested())
+    def unload(self, reason: str = "") -> None:
+        """Free the model's memory. Requests in it fail, and are told the reason."""
+        self._handle(messages.UnloadRequested(reason))
 
     async def wait_state(self, *states: life.State) -> life.State:
         """Wait until the machine is in one of ``states``; get the one it is in."""

@@ -31,6 +31,7 @@ from localai.api.schemas.openai_responses import (
 )
 from localai.api.sse import DONE, SseEvent
 from localai.mesh.errors import InvalidRequest, Unsupported
+from localai.node.answer_rules import NO_RULES, AnswerRules
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
@@ -39,14 +40,17 @@ from localai.node.inference import (
     RequestId,
 )
 from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
+from localai.node.request_defaults import NO_DEFAULTS, RequestDefaults
 
 _ENCODER = msgspec.json.Encoder()
 _ROLES = {"developer": "system"}
 """Roles that chat templates do not know, and what they are to them."""
 
 
-def parse_chat(body: ChatBody, request_id: RequestId, model: str) -> GenerateRequest:
-    """The request a body stands for.
+def parse_chat(
+    body: ChatBody, request_id: RequestId, model: str, defaults: RequestDefaults = NO_DEFAULTS
+) -> GenerateRequest:
+    """The request a body stands for; what it does not say is as in ``defaults``.
 
     Raises:
         InvalidRequest: a field is missing or out of range.
@@ -74,11 +78,11 @@ def parse_chat(body: ChatBody, request_id: RequestId, model: str) -> GenerateReq
         id=request_id,
         model=model,
         prompt=ChatInput(tuple(_message(message, place) for place, message in enumerate(body.messages))),
-        sampling=read_sampling(body),
-        max_tokens=read_max_tokens(limit[1], limit[0]),
+        sampling=read_sampling(body, defaults.sampling),
+        max_tokens=read_max_tokens(limit[1], limit[0], defaults.max_tokens),
         stop=read_stop(body.stop),
-        choices=body.n or 1,
-        ignore_eos=bool(body.ignore_eos),
+        choices=defaults.choices if body.n is None else body.n,
+        ignore_eos=defaults.ignore_eos if body.ignore_eos is None else body.ignore_eos,
     )
 
 
@@ -106,10 +110,11 @@ def _part(part: ContentPart, path: str) -> str:
 
 
 class ChatRenderer:
-    """One chat answer."""
+    """One chat answer. ``rules`` are those of the model's definition."""
 
-    def __init__(self, head: AnswerHead) -> None:
+    def __init__(self, head: AnswerHead, rules: AnswerRules = NO_RULES) -> None:
         self._head = head
+        self._rules = rules
         self._begun = False
 
     def stream(self, answer: AnswerEvent) -> list[SseEvent]:
@@ -138,7 +143,7 @@ class ChatRenderer:
             created=self._head.created,
             model=self._head.model,
             choices=[
-                ChatChoice(index, AssistantMessage(text), render_reason(reason))
+                ChatChoice(index, AssistantMessage(self._rules.apply(text)), render_reason(reason))
                 for index, (text, reason) in enumerate(zip(folded.texts, folded.reasons, strict=True))
             ],
             usage=render_usage(folded.usage),
@@ -149,7 +154,9 @@ class ChatRenderer:
         if self._begun:
             return []
         self._begun = True
-        return [self._chunk(index, Delta(role="assistant", content="")) for index in range(self._head.choices)]
+        choices, prefix = range(self._head.choices), self._rules.prefix
+        roles = [self._chunk(index, Delta(role="assistant", content="")) for index in choices]
+        return roles + [self._chunk(index, Delta(content=prefix)) for index in choices if prefix]
 
     def _chunk(self, index: int, delta: Delta) -> SseEvent:
         return self._event([ChatChunkChoice(index, delta)])

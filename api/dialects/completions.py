@@ -23,6 +23,7 @@ from localai.api.schemas.openai_requests import CompletionBody
 from localai.api.schemas.openai_responses import TextChoice, TextResponse, UsageBody
 from localai.api.sse import DONE, SseEvent
 from localai.mesh.errors import InvalidRequest
+from localai.node.answer_rules import NO_RULES, AnswerRules
 from localai.node.inference import (
     Failed,
     GenerateRequest,
@@ -32,14 +33,17 @@ from localai.node.inference import (
     TokenInput,
 )
 from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
+from localai.node.request_defaults import NO_DEFAULTS, RequestDefaults
 
 MAX_PROMPTS = 64
 _MAX_TOKEN_ID = 2**31 - 1
 _ENCODER = msgspec.json.Encoder()
 
 
-def parse_completion(body: CompletionBody, request_id: RequestId, model: str) -> tuple[GenerateRequest, ...]:
-    """The requests a body stands for, one per prompt.
+def parse_completion(
+    body: CompletionBody, request_id: RequestId, model: str, defaults: RequestDefaults = NO_DEFAULTS
+) -> tuple[GenerateRequest, ...]:
+    """The requests a body stands for, one per prompt; what it does not say is as in ``defaults``.
 
     Raises:
         InvalidRequest: a field is missing or out of range.
@@ -48,7 +52,7 @@ def parse_completion(body: CompletionBody, request_id: RequestId, model: str) ->
     refuse(
         {
             "suffix": body.suffix,
-            "best_of": body.best_of if body.best_of != (body.n or 1) else None,
+            "best_of": body.best_of if body.best_of != (body.n or defaults.choices) else None,
             "logit_bias": body.logit_bias,
             "grammar": body.grammar,
             "logprobs": body.logprobs,
@@ -62,11 +66,11 @@ def parse_completion(body: CompletionBody, request_id: RequestId, model: str) ->
         id=request_id,
         model=model,
         prompt=prompts[0],
-        sampling=read_sampling(body),
-        max_tokens=read_max_tokens(body.max_tokens, "max_tokens"),
+        sampling=read_sampling(body, defaults.sampling),
+        max_tokens=read_max_tokens(body.max_tokens, "max_tokens", defaults.max_tokens),
         stop=read_stop(body.stop),
-        choices=body.n or 1,
-        ignore_eos=bool(body.ignore_eos),
+        choices=defaults.choices if body.n is None else body.n,
+        ignore_eos=defaults.ignore_eos if body.ignore_eos is None else body.ignore_eos,
     )
     return tuple(
         msgspec.structs.replace(shared, id=RequestId(f"{request_id}-{place}") if place else request_id, prompt=prompt)
@@ -74,10 +78,13 @@ def parse_completion(body: CompletionBody, request_id: RequestId, model: str) ->
     )
 
 
-def echoed_texts(body: CompletionBody, requests: tuple[GenerateRequest, ...]) -> tuple[str, ...]:
+def echoed_texts(
+    body: CompletionBody, requests: tuple[GenerateRequest, ...], defaults: RequestDefaults = NO_DEFAULTS
+) -> tuple[str, ...]:
     """For each choice the text that comes before its continuation; empty without ``echo``."""
+    echo = defaults.echo if body.echo is None else body.echo
     texts = [request.prompt.text if isinstance(request.prompt, TextInput) else "" for request in requests]
-    return tuple(text if body.echo else "" for text in texts for _ in range(requests[0].choices))
+    return tuple(text if echo else "" for text in texts for _ in range(requests[0].choices))
 
 
 def _prompts(prompt: str | list[str | int | list[int]]) -> list[Prompt]:
@@ -106,11 +113,12 @@ def _ids(ids: list[int], path: str) -> tuple[int, ...]:
 
 
 class CompletionRenderer:
-    """One text completion answer. ``echoed`` has a text for every choice."""
+    """One text completion answer. ``echoed`` has a text for every choice, ``rules`` are of the model's definition."""
 
-    def __init__(self, head: AnswerHead, echoed: tuple[str, ...]) -> None:
+    def __init__(self, head: AnswerHead, echoed: tuple[str, ...], rules: AnswerRules = NO_RULES) -> None:
         self._head = head
         self._echoed = echoed
+        self._rules = rules
         self._begun = False
 
     def stream(self, answer: AnswerEvent) -> list[SseEvent]:
@@ -136,7 +144,8 @@ class CompletionRenderer:
         folded = fold(answers, self._head.choices)
         rows = zip(self._echoed, folded.texts, folded.reasons, strict=True)
         choices = [
-            TextChoice(index, echoed + text, render_reason(reason)) for index, (echoed, text, reason) in enumerate(rows)
+            TextChoice(index, self._rules.apply(echoed + text), render_reason(reason))
+            for index, (echoed, text, reason) in enumerate(rows)
         ]
         return self._body(choices, render_usage(folded.usage))
 
@@ -144,7 +153,8 @@ class CompletionRenderer:
         if self._begun:
             return []
         self._begun = True
-        return [self._event([TextChoice(index, text)]) for index, text in enumerate(self._echoed) if text]
+        texts = [self._rules.prefix + text for text in self._echoed]
+        return [self._event([TextChoice(index, text)]) for index, text in enumerate(texts) if text]
 
     def _event(self, choices: list[TextChoice], usage: UsageBody | None = None) -> SseEvent:
         return SseEvent(_ENCODER.encode(self._body(choices, usage if self._head.include_usage else msgspec.UNSET)))

@@ -13,76 +13,53 @@ from localai.api.schemas.openai_responses import PromptTokensDetails, Reason, Us
 from localai.api.sse import DONE, SseEvent
 from localai.mesh.errors import InvalidRequest, Unsupported
 from localai.node.inference import (
-    MAX_CHOICES,
     MAX_STOP_STRINGS,
-    SEEDS,
     Failed,
     FinishReason,
     Sampling,
     Usage,
     error_from_failed,
 )
+from localai.node.request_defaults import MAX_TOKENS, NO_LIMIT, RANGES, ZERO_IS_NOTHING, sampling_from
 
 SYSTEM_FINGERPRINT = "fp_localai_mesh"
 MAX_STOP_CHARS = 1000
-MAX_TOKENS = 2**31 - 1
-"""More than any context holds; what is beyond it does not fit into a frame either."""
-_RANDOM_SEED = -1
 _REASONS: dict[FinishReason, Reason] = {"stop": "stop", "stop_string": "stop", "length": "length"}
-
-Range = tuple[float, float]
-RANGES: dict[str, Range] = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "top_k": (-1, 2**31 - 1),
-    "repeat_penalty": (0.01, 10),
-    "frequency_penalty": (-2, 2),
-    "presence_penalty": (-2, 2),
-    "n": (1, MAX_CHOICES),
-}
-"""Least and greatest value of each number, inclusive."""
 
 
 def check_ranges(body: GenerationBody) -> None:
-    """Make sure that every number is in its range.
+    """Make sure that every number is in its range, or 0 where that says nothing.
 
     Raises:
         InvalidRequest: one is not; ``param`` names it.
     """
     for name, (least, greatest) in RANGES.items():
         value = getattr(body, name)
-        if value is not None and not least <= value <= greatest:
+        if value is None or (value == 0 and name in ZERO_IS_NOTHING):
+            continue
+        if not least <= value <= greatest:
             raise InvalidRequest(f"'{name}' must be between {least} and {greatest}, not {value}.", param=name)
 
 
-def read_sampling(body: GenerationBody) -> Sampling:
-    """How to draw tokens; what the body does not say has the defaults of :class:`Sampling`."""
+def read_sampling(body: GenerationBody, default: Sampling) -> Sampling:
+    """How to draw tokens; what the body does not say is as in ``default``.
+
+    Raises:
+        InvalidRequest: a number is out of its range.
+    """
     check_ranges(body)
-    default = Sampling()
-    return Sampling(
-        temperature=_or(body.temperature, default.temperature),
-        top_p=_or(body.top_p, default.top_p),
-        top_k=max(0, int(_or(body.top_k, default.top_k))),
-        min_p=_or(body.min_p, default.min_p),
-        repeat_penalty=_or(body.repeat_penalty, default.repeat_penalty),
-        frequency_penalty=_or(body.frequency_penalty, default.frequency_penalty),
-        presence_penalty=_or(body.presence_penalty, default.presence_penalty),
-        seed=None if body.seed is None or body.seed == _RANDOM_SEED else body.seed % SEEDS,
-    )
+    return sampling_from({name: getattr(body, name) for name in (*RANGES, "seed")}, default)
 
 
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
-
-
-def read_max_tokens(value: int | None, name: str) -> int | None:
-    """The token limit; 0 and -1 mean none, as LocalAI and llama.cpp have it.
+def read_max_tokens(value: int | None, name: str, default: int | None) -> int | None:
+    """The token limit, ``default`` if there is no number; 0 and -1 mean none, as LocalAI and llama.cpp have it.
 
     Raises:
         InvalidRequest: another negative number.
     """
-    if value is None or value in (0, -1):
+    if value is None:
+        return default
+    if value in NO_LIMIT:
         return None
     if value < 0:
         raise InvalidRequest(f"'{name}' must be at least 1, not {value}.", param=name)

@@ -20,6 +20,7 @@ from localai.api.schemas.openai_requests import ChatBody, CompletionBody, Genera
 from localai.api.state import DISPATCH
 from localai.api.streaming import stream_answer, whole_answer
 from localai.node.inference import RequestId
+from localai.node.model_config import ModelConfig
 
 CHAT_PATHS = ("/v1/chat/completions", "/chat/completions", "/v1/engines/{model}/chat/completions")
 COMPLETION_PATHS = ("/v1/completions", "/completions", "/v1/engines/{model}/completions")
@@ -36,26 +37,37 @@ def add_routes(router: web.UrlDispatcher) -> None:
 async def chat(http: web.Request) -> web.StreamResponse:
     """Answer a conversation."""
     body = decode_body(await http.read(), ChatBody)
-    model = _model(http, body)
+    model = _model(http, body, "chat")
+    config = _definition(http, model)
     answer_id = f"chatcmpl-{uuid.uuid4().hex}"
-    exchange = Exchange((parse_chat(body, RequestId(answer_id), model),))
-    return await _answer(http, body, exchange, ChatRenderer(_head(body, exchange, answer_id)))
+    exchange = Exchange((parse_chat(body, RequestId(answer_id), model, config.defaults),))
+    return await _answer(http, body, exchange, ChatRenderer(_head(body, exchange, answer_id), config.answer))
 
 
 async def complete(http: web.Request) -> web.StreamResponse:
     """Continue one or more texts."""
     body = decode_body(await http.read(), CompletionBody)
-    model = _model(http, body)
+    model = _model(http, body, "completion")
+    config = _definition(http, model)
     answer_id = f"cmpl-{uuid.uuid4().hex}"
-    exchange = Exchange(parse_completion(body, RequestId(answer_id), model))
+    exchange = Exchange(parse_completion(body, RequestId(answer_id), model, config.defaults))
     head = _head(body, exchange, answer_id)
-    return await _answer(http, body, exchange, CompletionRenderer(head, echoed_texts(body, exchange.requests)))
+    echoed = echoed_texts(body, exchange.requests, config.defaults)
+    return await _answer(http, body, exchange, CompletionRenderer(head, echoed, config.answer))
 
 
-def _model(http: web.Request, body: GenerationBody) -> str:
-    """The model a request names: body, path, query; else the first one there is."""
-    named = body.model or http.match_info.get("model", "") or http.query.get("model", "")
-    return named or http.app[DISPATCH].default_model()
+def _model(http: web.Request, body: GenerationBody, usecase: str) -> str:
+    """The model a request names: body, path, query; else the first one there is for this, else the first of all."""
+    if named := body.model or http.match_info.get("model", "") or http.query.get("model", ""):
+        return named
+    dispatch = http.app[DISPATCH]
+    default = dispatch.catalog.default(usecase)
+    return default.name if default is not None else dispatch.default_model()
+
+
+def _definition(http: web.Request, model: str) -> ModelConfig:
+    """This node's definition of a model; one that says nothing if only peers have the model: theirs stay with them."""
+    return http.app[DISPATCH].catalog.find(model) or ModelConfig(model, model)
 
 
 def _head(body: GenerationBody, exchange: Exchange, answer_id: str) -> AnswerHead:

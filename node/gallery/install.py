@@ -30,8 +30,8 @@ from localai.node.models_folder import create_models_folder, read_catalog
 SPACE_MARGIN_BYTES = 32 << 20
 """Left free on the disk, beside what the installation needs."""
 
-Phase: TypeAlias = Literal["waiting", "downloading", "unpacking", "checking", "done"]
-"""``waiting`` is for another process that installs the same entry."""
+Phase: TypeAlias = Literal["waiting", "downloading", "retrying", "unpacking", "checking", "done"]
+"""``waiting`` is for another process that installs the same entry, ``retrying`` for a server."""
 T = TypeVar("T")
 
 

@@ -15,6 +15,7 @@ from localai.node.gallery.install import InstallProgress, OnProgress, Phase
 _LABELS: dict[Phase, str] = {
     "waiting": "Waiting for another process that installs",
     "downloading": "Downloading",
+    "retrying": "Waiting for the server to send",
     "unpacking": "Unpacking",
     "checking": "Checking",
     "done": "Installed",
@@ -45,20 +46,24 @@ def _bars(stream: TextIO) -> Progress:
 
 
 class _Bars:
-    """One bar per phase."""
+    """One bar per phase of a file."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
-        self._phase: Phase | None = None
+        self._shown: tuple[str, Phase, str] | None = None
 
     def show(self, progress: InstallProgress) -> None:
         if progress.phase in ("waiting", "done"):
             self._bars.console.print(f"{_LABELS[progress.phase]} {progress.model}")
             return
-        if progress.phase != self._phase:
-            self._phase = progress.phase
-            self._task = self._bars.add_task(f"{_LABELS[progress.phase]} {progress.model}", total=progress.total_bytes)
-        self._bars.update(self._task, completed=progress.done_bytes, total=progress.total_bytes)
+        if progress.phase == "retrying" and self._shown is not None:
+            return  # the bar of the download stands still meanwhile
+        shown = progress.model, progress.phase, progress.filename
+        if shown != self._shown:
+            self._shown = shown
+            total = progress.total_bytes or None
+            self._task = self._bars.add_task(f"{_LABELS[progress.phase]} {progress.model}", total=total)
+        self._bars.update(self._task, completed=progress.done_bytes, total=progress.total_bytes or None)
 
 
 class _Lines:
@@ -66,11 +71,11 @@ class _Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._last: tuple[Phase, int] | None = None
+        self._last: tuple[str, Phase, str, int] | None = None
 
     def show(self, progress: InstallProgress) -> None:
         share = progress.done_bytes * 100 // progress.total_bytes if progress.total_bytes else 0
-        step = progress.phase, share // _LINE_EVERY_PERCENT
+        step = progress.model, progress.phase, progress.filename, share // _LINE_EVERY_PERCENT
         if step == self._last:
             return
         self._last = step

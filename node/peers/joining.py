@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
@@ -13,7 +13,7 @@ from localai.mesh.control import KnownPeer
 from localai.mesh.identity import load_identity
 from localai.mesh.link import MeshLink, MeshSettings, start_mesh
 from localai.node.peers.address_book import AddressBook, read_address_book, write_address_book
-from localai.node.peers.peers import Peers
+from localai.node.peers.peers import Peers, StreamHandler
 from localai.node.peers.record import NodeRecord
 from localai.node.peers.session import Service
 from localai.node.peers.session_frames import PROTOCOL
@@ -34,8 +34,11 @@ async def join_swarm(
     describe: Callable[[], NodeRecord],
     program: str,
     log_level: LogLevel,
+    handlers: Mapping[str, StreamHandler] | None = None,
 ) -> Peers:
     """Become a member of the swarm; ``aclose`` of what this gives ends it.
+
+    ``handlers`` serve streams of further protocols, by their ids.
 
     Raises:
         SetupError: the identity file or the addresses to listen on cannot be used.
@@ -48,7 +51,7 @@ async def join_swarm(
             identity=identity,
             token=settings.token,
             network_id=settings.network_id,
-            protocols=(PROTOCOL,),
+            protocols=(PROTOCOL, *(handlers or ())),
             listen=_listen(settings.listen, book),
             fallback_listen=settings.listen,
             known=(*book.known(), *_given(settings.peers)),
@@ -57,7 +60,7 @@ async def join_swarm(
             log_level=log_level,
         )
     )
-    peers = Peers(link, service, describe, program)
+    peers = Peers(link, service, describe, program, handlers=handlers)
     peers.start(_remember(link, book_path))
     return peers
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, assert_never
 
 import structlog
@@ -18,6 +19,8 @@ from localai.node.peers.record import NodeRecord, decode_record, encode_record
 from localai.node.peers.session import PeerSession, Service, SessionTiming
 from localai.node.peers.session_frames import PROTOCOL
 from localai.node.routing.replica import Candidate, in_flight_now
+from localai.node.sharing.chunks import ChunkList
+from localai.node.sharing.copier import OnBytes, copy_file
 
 _LOG = structlog.get_logger()
 
@@ -48,6 +51,10 @@ class PeerStatus:
     record: NodeRecord | None
 
 
+StreamHandler = Callable[[PeerStream], Coroutine[Any, Any, None]]
+"""Serves one stream that a member opened, to its end."""
+
+
 class Peers:
     """Keeps one session with every member, from its making until ``aclose``."""
 
@@ -58,7 +65,9 @@ class Peers:
         describe: Callable[[], NodeRecord],
         program: str,
         timing: PeersTiming | None = None,
+        handlers: Mapping[str, StreamHandler] | None = None,
     ) -> None:
+        self._handlers = dict(handlers or {})
         self._timing = timing or PeersTiming()
         self._link = link
         self._service = service
@@ -111,6 +120,19 @@ class Peers:
         """The member with this id, or whose id ends like this."""
         matches = [peer for peer in self._members if peer == name or (len(name) >= 4 and peer.endswith(name))]
         return matches[0] if len(matches) == 1 else None
+
+    def holders(self, sha256: bytes) -> tuple[PeerId, ...]:
+        """Connected members that give the file with this hash."""
+        records = self._records
+        return tuple(peer for peer in self._members if peer in records and sha256 in records[peer].files)
+
+    async def copy_file(self, sha256: bytes, partial: Path, on_bytes: OnBytes) -> ChunkList:
+        """Fill ``partial`` with this file from the members that give it; see ``sharing/copier.py``.
+
+        Raises:
+            LocalAIError: nobody gives it, or it did not come.
+        """
+        return await copy_file(sha256, partial, self.holders(sha256), self._link, on_bytes)
 
     def statuses(self) -> tuple[PeerStatus, ...]:
         """Everybody known, connected ones first."""
@@ -182,11 +204,12 @@ class Peers:
             self._accepted(await self._link.accept())
 
     def _accepted(self, stream: PeerStream) -> None:
-        if stream.protocol != PROTOCOL:
+        handler = self._speak if stream.protocol == PROTOCOL else self._handlers.get(stream.protocol)
+        if handler is None:
             stream.writer.close()
             return
         # Closed here too: a task that is cancelled before its first step runs nothing of its body.
-        self.start(self._speak(stream)).add_done_callback(lambda _: stream.writer.close())
+        self.start(handler(stream)).add_done_callback(lambda _: stream.writer.close())
 
     async def _keep_open(self, peer: PeerId) -> None:
         """Have a session until cancelled."""

@@ -11,6 +11,7 @@ import msgspec
 from localai.mesh.errors import WireError
 from localai.mesh.records import MAX_BODY_BYTES
 from localai.node.peers.received import is_model_name, shown_text
+from localai.node.sharing.chunks import HASH_BYTES
 from localai.node.workers.frames import ModelFacts
 
 RECORD_VERSION = 1
@@ -35,7 +36,12 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Answers requests of other members."""
     draining: bool = False
     models: tuple[ModelRecord, ...] = ()
+    files: tuple[bytes, ...] = ()
+    """SHA-256 of the files that the node gives to members."""
 
+
+MAX_SHARED = 256
+"""Files whose hashes others are told."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(NodeRecord)
@@ -63,7 +69,10 @@ def decode_record(body: bytes) -> NodeRecord:
 
 def _shown(record: NodeRecord) -> NodeRecord:
     models = [_shown_model(model) for model in record.models if is_model_name(model.name)]
-    return msgspec.structs.replace(record, program=shown_text(record.program), models=tuple(models[:MAX_MODELS]))
+    files = tuple(digest for digest in record.files if len(digest) == HASH_BYTES)[:MAX_SHARED]
+    return msgspec.structs.replace(
+        record, program=shown_text(record.program), models=tuple(models[:MAX_MODELS]), files=files
+    )
 
 
 def _shown_model(model: ModelRecord) -> ModelRecord:

@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias, assert_never
 
 import aiohttp
 
-from localai.mesh.errors import DeadlineExceeded, SetupError
+from localai.mesh.errors import DeadlineExceeded, LocalAIError, SetupError
 from localai.node.atomic_file import commit_partial, replace_file
 from localai.node.gallery.archive import Stopped, file_sha256
 from localai.node.gallery.install_lock import install_lock
@@ -69,6 +69,8 @@ class FetchProgress:
 
 OnProgress: TypeAlias = Callable[[FetchProgress], None]
 """Called on the event loop's thread, often; must be quick."""
+Inspect: TypeAlias = Callable[[Path], None]
+"""Looks at a whole file before it gets its name, in a thread; raises an error of ours to have it thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ async def fetch(
     headers: Headers = (),
     on_progress: OnProgress = lambda _progress: None,
     limits: FetchLimits = DEFAULT_LIMITS,
+    inspect: Inspect = lambda _path: None,
 ) -> FetchedFile:
     """Make ``target`` the file at ``url``, whose hash and size in bytes are checked where they are given.
 
@@ -103,7 +106,7 @@ async def fetch(
         SetupError: the folder cannot be written to, or the disk is full.
         DeadlineExceeded: it took longer than ``limits.total_s``.
         UpstreamFailed: what came has another hash or length.
-        LocalAIError: the server cannot be reached, or refuses; the message says why and what to do.
+        LocalAIError: the server cannot be reached, or it or ``inspect`` refuses; the message says why and what to do.
     """
     check_download_url(url, has_hash=sha256 is not None)
     wanted = Wanted(target.name, url, expected_sha256(sha256), size)
@@ -114,7 +117,7 @@ async def fetch(
             install_lock(lock, lambda: on_progress(FetchProgress("waiting"))),
             asyncio.timeout(limits.total_s),
         ):
-            return await _Download(wanted, target, session, headers, on_progress, limits).run()
+            return await _Download(wanted, target, session, headers, on_progress, limits, inspect).run()
     except TimeoutError as error:
         message = f"Fetching '{target.name}' took too long and was given up. Try again: it goes on where it ended."
         raise DeadlineExceeded(message, code="download_timeout") from error
@@ -171,8 +174,10 @@ class _Download:
         headers: Headers,
         on_progress: OnProgress,
         limits: FetchLimits,
+        inspect: Inspect,
     ) -> None:
         self._wanted = wanted
+        self._inspect = inspect
         self._target = target
         self._partial = partial_path(target)
         self._record_path = record_path(target)
@@ -332,6 +337,11 @@ class _Download:
         if self._wanted.sha256 is not None and digest != self._wanted.sha256:
             self._forget()
             raise wrong_hash(self._wanted.name, digest, self._wanted.sha256)
+        try:
+            await in_thread(lambda _going: self._inspect(self._partial), lambda _done: None)
+        except LocalAIError:
+            self._forget()
+            raise
         await in_thread(lambda _going: _commit(self._partial, self._target), lambda _done: None)
         self._record_path.unlink(missing_ok=True)
         self._report("done")

@@ -187,7 +187,7 @@ class Lifecycle:
             case PreloadRequested():
                 return self._preload(now)
             case UnloadRequested():
-                return self._unload(now)
+                return self._unload(event.reason, now)
             case ShutdownRequested():
                 return self._shutdown(now)
             case Woke():
@@ -235,12 +235,13 @@ class Lifecycle:
             return self._spawn(now)
         return [Ignored(f"preload in state {self._state}")]
 
-    def _unload(self, now: float) -> list[Command]:
+    def _unload(self, reason: str, now: float) -> list[Command]:
+        why = f": {reason}" if reason else ""
         if self._state in (State.STARTING, State.LOADING, State.READY):
-            error = Unavailable(f"Model '{self._model}' was unloaded. Ask again to load it.", retry_after_s=1.0)
+            error = Unavailable(f"Model '{self._model}' was unloaded{why}. Ask again to load it.", retry_after_s=1.0)
             return [*self._reject_all(error), *self._stop(State.IDLE, now)]
         if self._state in (State.BACKOFF, State.BROKEN):
-            commands = self._reject_all(Unavailable(f"Model '{self._model}' was unloaded.", retry_after_s=1.0))
+            commands = self._reject_all(Unavailable(f"Model '{self._model}' was unloaded{why}.", retry_after_s=1.0))
             self._enter(State.IDLE, None)
             return commands
         return [Ignored(f"unload in state {self._state}")]

@@ -43,7 +43,9 @@ class PreloadRequested:
 
 @dataclass(frozen=True, slots=True)
 class UnloadRequested:
-    """Free the memory. Active requests fail."""
+    """Free the memory. Active requests fail, and are told the reason."""
+
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

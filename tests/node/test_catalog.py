@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localai.mesh.errors import InvalidRequest, ModelLoadFailed
-from localai.node.catalog import Catalog, FolderListing, catalog_from_listing
+from localai.mesh.errors import Forbidden, InvalidRequest, ModelLoadFailed
+from localai.node.catalog import Catalog, FolderListing, catalog_from_listing, serves
 from localai.node.model_config import ModelConfig, Problem
+from localai.node.prompt_templates import PromptTemplates
+from localai.node.usecases import USECASES
 
 
 def _catalog(*files: str, **definitions: str) -> Catalog:
@@ -97,6 +99,97 @@ def test_a_bare_file_does_not_hide_behind_a_definition_of_its_name() -> None:
     assert catalog.resolve("m.gguf").model_file == "m.gguf"
     assert _names(catalog) == ["m", "m.gguf"]
     assert "Ask for 'm.gguf' instead" in catalog.problems[0].message
+
+
+def test_an_alias_is_one_more_name() -> None:
+    catalog = _catalog(
+        "bare.gguf",
+        a="[{name: m, parameters: {model: u.gguf}}, {name: n, alias: m}, {name: o, alias: bare},"
+        " {name: far, alias: x}]",
+    )
+    assert _names(catalog) == ["bare", "m"]
+    assert catalog.names() == ("bare", "far", "m", "n", "o")
+    assert catalog.resolve("n") is catalog.resolve("m")
+    assert catalog.find("o") is catalog.find("bare")
+    assert (catalog.target("n"), catalog.target("m"), catalog.target("far")) == ("m", "m", "x")
+    with pytest.raises(InvalidRequest, match="The model 'x', which 'far' stands for, does not exist here"):
+        catalog.resolve("far")
+
+
+@pytest.mark.parametrize("target", ["n", "o"])
+def test_aliases_make_no_chains(target: str) -> None:
+    catalog = _catalog("m.gguf", a=f"[{{name: n, alias: m}}, {{name: o, alias: {target}}}]")
+    assert catalog.names() == ("m", "n")
+    with pytest.raises(ModelLoadFailed, match=r"a\.yaml makes 'o' an alias of an alias"):
+        catalog.resolve("o")
+
+
+def test_a_disabled_model_is_refused_under_all_its_names() -> None:
+    catalog = _catalog(
+        "off.gguf",
+        a="[{name: m, disabled: true, parameters: {model: off.gguf}}, {name: n, alias: m},"
+        " {name: o, alias: x, disabled: true}]",
+    )
+    assert _names(catalog) == []
+    for name in ("m", "n", "o", "off.gguf"):
+        with pytest.raises(Forbidden, match=f"The model '{name}' is disabled on this node") as caught:
+            catalog.resolve(name)
+        assert (caught.value.code, caught.value.param) == ("model_disabled", "model")
+
+
+@pytest.mark.parametrize(
+    ("definition", "usecases"),
+    [
+        ("{name: m}", {"chat", "completion", "edit"}),
+        ("{name: m, embeddings: true}", {"embeddings"}),
+        ("{name: m, reranking: true}", {"rerank"}),
+        ("{name: m, embeddings: true, known_usecases: [chat]}", {"chat"}),
+    ],
+)
+def test_what_a_model_is_for(definition: str, usecases: set[str]) -> None:
+    catalog = _catalog(m=definition)
+    assert {usecase for usecase in USECASES if serves(catalog.models[0], usecase)} == usecases
+    assert catalog.default("chat") == (catalog.models[0] if "chat" in usecases else None)
+
+
+def test_template_files() -> None:
+    listing = FolderListing(
+        {"b.gguf": 1, "bare.gguf": 1, "bad.gguf": 1},
+        {"x.yaml": "{name: m, parameters: {model: b.gguf}, template: {chat: chatml, use_tokenizer_template: true}}"},
+        templates={
+            "chatml": "<{{.Input}}>",
+            "b.gguf": "beside",
+            "bare.gguf": "bare {{.Input}}",
+            "bad.gguf": "{{ if }}",
+        },
+    )
+    catalog = catalog_from_listing(listing)
+    assert catalog.resolve("m").templates == PromptTemplates(
+        "<{{.Input}}>", completion="beside", edit="beside", use_tokenizer_template=True
+    )
+    own = "bare {{.Input}}"
+    assert catalog.resolve("bare").templates == PromptTemplates(own, completion=own, edit=own)
+    with pytest.raises(ModelLoadFailed, match="A template file of model 'bad' cannot be used: The chat template fails"):
+        catalog.resolve("bad")
+    assert catalog_from_listing(FolderListing({"a.gguf": 1})).resolve("a").templates is None
+
+
+def test_the_file_from_elsewhere_counts_last() -> None:
+    listing = FolderListing({}, {"z.yaml": "{name: m, description: first}"}, config_file=("a.yaml", "name: m"))
+    catalog = catalog_from_listing(listing)
+    assert catalog.models == (ModelConfig("m", "m", source="a.yaml"),)
+    assert [problem.source for problem in catalog.problems] == ["z.yaml"]
+
+
+def test_a_model_file_may_name_its_model() -> None:
+    listing = FolderListing({"b.gguf": 1}, {"x.yaml": "parameters: {model: b.gguf}"})
+    assert _names(catalog_from_listing(listing, lambda file: file.upper())) == ["B.GGUF"]
+    assert "has no name" in catalog_from_listing(listing).problems[0].message
+
+
+def test_many_definitions() -> None:
+    listing = FolderListing({}, {f"{n:03}.yaml": f"name: m{n:03}" for n in range(200)})
+    assert len(catalog_from_listing(listing).models) == 200
 
 
 def test_problems_of_the_listing_are_kept() -> None:

@@ -400,3 +400,25 @@ def test_a_mistyped_command_gets_a_hint(tmp_path: Path, capsys: pytest.CaptureFi
     settings_of("run", "vesion")
     settings_of("phi-2")
     assert capsys.readouterr().err == ""
+
+
+def test_models_alone_lists_them_and_a_wrong_word_is_bad_usage() -> None:
+    done = program("models")
+    assert (done.returncode, done.stdout) == (0, " - localai-mesh@smollm2-135m-instruct\n")
+    assert program("models", "bogus").returncode == 80
+    assert "delete" in program("models", "--help").stdout
+
+
+def test_model_commands_say_what_is_not_there(tmp_path: Path) -> None:
+    for words in (["install", "nobody"], ["delete", "nobody"], ["info", "nobody"]):
+        done = program("models", *words)
+        assert done.returncode == 1
+        assert "nobody" in done.stderr
+    done = program("util", "gguf-info", "none.gguf")
+    assert done.returncode == 1
+    assert "cannot be read" in done.stderr
+
+
+def test_help_for_wide_terminals_is_in_tables() -> None:
+    assert "╭─ backends" in program("run", "--help", COLUMNS="140").stdout
+    assert "\nbackends:\n" in program("run", "--help", COLUMNS="80").stdout

@@ -24,7 +24,7 @@ def words(*typed: str) -> list[str]:
 
 
 def test_first_word_is_a_command_or_else_a_file() -> None:
-    assert words("") == ["run", "federated", "p2p", "version", "completion"]
+    assert words("") == ["run", "federated", "models", "util", "p2p", "version", "completion"]
     assert words("ver") == ["version"]
     assert complete([]).want == "words"
     assert complete(["./mod"]).want == "files"
@@ -75,7 +75,7 @@ def test_values() -> None:
 
 
 def test_a_bool_waits_for_no_value() -> None:
-    assert words("--f16", "") == ["run", "federated", "p2p", "version", "completion"]
+    assert words("--f16", "") == ["run", "federated", "models", "util", "p2p", "version", "completion"]
 
 
 def test_arguments() -> None:

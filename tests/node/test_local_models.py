@@ -12,7 +12,7 @@ from localai.mesh.errors import InvalidRequest, ModelLoadFailed, Unsupported
 from localai.node.catalog import Catalog
 from localai.node.inference import Failed, GenerateEvent, GenerateRequest, RequestId, TextInput
 from localai.node.loading import DEFAULT_SLOTS
-from localai.node.local_models import LocalModels
+from localai.node.local_models import LocalModels, Resources
 from localai.node.model_config import ModelConfig
 from localai.node.routing.replica import ReplicaLoad
 from localai.node.supervisor import ModelSupervisor
@@ -29,9 +29,7 @@ def ask(name: str, model: str = "m", text: str = "a text of some length", **chan
 
 
 @asynccontextmanager
-async def local_models(
-    make: Callable[[], FakeWorker] = FakeWorker, expected_load_s: float = 0.0
-) -> AsyncIterator[LocalModels]:
+async def local_models(make: Callable[[], FakeWorker] = FakeWorker, size: int = 0) -> AsyncIterator[LocalModels]:
     def supervise(config: ModelConfig) -> ModelSupervisor:
         if config.backend != "llama-cpp":
             raise Unsupported("No such backend.")
@@ -41,7 +39,7 @@ async def local_models(
 
         return ModelSupervisor(config.name, Load("m", 512, 2, 1), spawn, LifecycleConfig(backoff_s=(0.0,)))
 
-    models = LocalModels(supervise, CATALOG, lambda _: expected_load_s)
+    models = LocalModels(supervise, CATALOG, Resources(size_of=lambda _: size))
     try:
         async with asyncio.timeout(15):
             yield models
@@ -54,7 +52,7 @@ async def collect(models: LocalModels, request: GenerateRequest) -> list[Generat
 
 
 async def test_before_its_first_use_a_model_is_what_its_definition_says() -> None:
-    async with local_models(expected_load_s=2.5) as models:
+    async with local_models(size=2_200_000_000) as models:
         assert models.replicas() == (
             ReplicaLoad("m", context_size=99, slots=3, load_s=2.5),
             ReplicaLoad("other", slots=DEFAULT_SLOTS, load_s=2.5),
@@ -64,7 +62,7 @@ async def test_before_its_first_use_a_model_is_what_its_definition_says() -> Non
 
 
 async def test_after_it_what_was_learnt() -> None:
-    async with local_models(expected_load_s=600.0) as models:
+    async with local_models(size=599_700_000_000) as models:
         await collect(models, ask("a"))
         replica = models.replica("m")
         assert (replica.context_size, replica.slots, replica.loaded, replica.active) == (512, 2, True, 0)

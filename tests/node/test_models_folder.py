@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,49 @@ def test_the_listing(tmp_path: Path) -> None:
         {"a.yaml": "name: a\n", "c.YML": "name: c\n"},
     )
     assert [config.name for config in read_catalog(tmp_path).models] == ["a", "b", "c", "linked"]
+
+
+def test_template_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "chatml.tmpl").write_text("<{{.Input}}>", encoding="utf-8")
+    (tmp_path / "latin.tmpl").write_bytes(b"caf\xe9")
+    listing = list_models_folder(tmp_path)
+    assert listing.templates == {"chatml": "<{{.Input}}>"}
+    assert [problem.source for problem in listing.problems] == ["latin.tmpl"]
+
+
+def test_a_definition_file_from_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    file = tmp_path / "more.yaml"
+    file.write_text("[{name: a}, {name: b, parameters: {model: sub/b.gguf}}]", encoding="utf-8")
+    catalog = read_catalog(folder, file)
+    assert [(config.name, config.model_file) for config in catalog.models] == [("a", "a"), ("b", "sub/b.gguf")]
+    file.write_bytes(b"\xff")
+    with pytest.raises(SetupError, match=r"more\.yaml is not UTF-8 .* It is named by --models-config-file\."):
+        read_catalog(folder, file)
+    file.unlink()
+    with pytest.raises(SetupError, match="cannot be read: no such file or directory") as caught:
+        read_catalog(folder, file)
+    assert caught.value.code == "models_config_file"
+
+
+def _front(name: bytes) -> bytes:
+    """A model file without weights that says its name."""
+    key = b"general.name"
+    entry = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(name)) + name
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry
+
+
+def test_a_model_file_may_name_its_model(tmp_path: Path) -> None:
+    (tmp_path / "named.gguf").write_bytes(_front(b" Tiny Llama "))
+    (tmp_path / "bad.gguf").write_text("<html>", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    files = ("named.gguf", "bad.gguf", "none.gguf", "folder")
+    texts = [f"- parameters: {{model: {file}}}\n" for file in files]
+    (tmp_path / "x.yaml").write_text("".join(texts), encoding="utf-8")
+    catalog = read_catalog(tmp_path)
+    assert catalog.resolve("Tiny Llama").model_file == "named.gguf"
+    assert ["has no name" in problem.message for problem in catalog.problems] == [True] * 3
 
 
 def test_a_definition_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:

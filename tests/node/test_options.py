@@ -137,7 +137,7 @@ def test_is_set_sees_flags_and_variables() -> None:
 def test_options_of_a_command_are_its_own_and_the_global_ones() -> None:
     of_version = {option.flag for option in options_of("version")}
     assert of_version == {"--log-level", "--log-format", "--debug"}
-    not_of_run = {"--random-worker", "--target-worker", "--output"}
+    not_of_run = {"--random-worker", "--target-worker", "--output", "--header"}
     assert {option.flag for option in options_of(RUN)} == {option.flag for option in OPTIONS} - not_of_run
     assert {option.flag for option in options_of("p2p token")} == of_version
 

@@ -76,6 +76,17 @@ def test_the_largest_first_when_asked() -> None:
     assert make_room(NEW, [small, large], ResidencyRules(max_active=2), 0) == Evict(("small",))
 
 
+def test_idle_ones_give_way_to_a_newcomer_that_needs_their_memory() -> None:
+    first, second = Resident("first", 1, memory_bytes=10), Resident("second", 2, memory_bytes=10)
+    newcomer, rules = Newcomer("new", memory_bytes=25), ResidencyRules()
+    assert make_room(newcomer, [second, first], rules, 0) == Load()
+    assert make_room(newcomer, [second, first], rules, 0, free_bytes=25) == Load()
+    assert make_room(newcomer, [second, first], rules, 0, free_bytes=20) == Evict(("first",))
+    assert make_room(newcomer, [second, first], rules, 0, free_bytes=10) == Evict(("first", "second"))
+    assert make_room(newcomer, [busy(first)], ResidencyRules(force_when_busy=True), 0, free_bytes=0) == Load()
+    assert make_room(newcomer, [second, first], ResidencyRules(max_active=2), 0, free_bytes=15) == Evict(("first",))
+
+
 def test_idle_and_hung_ones_are_found() -> None:
     rules = ResidencyRules(idle_s=10, busy_s=5)
     assert watch([A], rules, 0.0, 11.0) == []

@@ -10,7 +10,9 @@ from localai.mesh.network_token import NetworkToken, new_network_token, parse_ne
 from localai.mesh.secrets import Secret
 from localai.node.option_values import Address, Places
 from localai.node.options import FEDERATED, OPTIONS, RUN, UsageError, Values, options_of, resolve
+from localai.node.residency import ResidencyRules
 from localai.node.settings import (
+    InstallSettings,
     LogSettings,
     Settings,
     SwarmSettings,
@@ -65,6 +67,48 @@ def test_everything_given() -> None:
         allowed_hosts=("box.local", "b"),
         allow_anonymous=True,
         show_route=True,
+    )
+
+
+def test_watchdogs_count_only_when_they_are_on() -> None:
+    assert settings(watchdog_idle_timeout="1m", watchdog_busy_timeout="2m").residency == ResidencyRules()
+    built = settings(
+        enable_watchdog_idle="yes", watchdog_idle_timeout="1m", enable_watchdog_busy="yes", watchdog_interval="2s"
+    )
+    assert built.residency == ResidencyRules(idle_s=60.0, busy_s=300.0)
+    assert built.watchdog_interval_s == 2.0
+    with pytest.raises(UsageError, match=r"--watchdog-interval must be at least 0\.1"):
+        settings(watchdog_interval="1ms")
+
+
+def test_everything_told_about_residency() -> None:
+    assert settings(
+        max_active_backends="3", single_active_backend="yes", enable_memory_reclaimer="yes",
+        memory_reclaimer_threshold="0.5", force_eviction_when_busy="yes", size_aware_eviction="yes",
+        lru_eviction_max_retries="4", lru_eviction_retry_interval="2s",
+    ).residency == ResidencyRules(
+        max_active=3, memory_threshold=0.5, force_when_busy=True, largest_first=True, max_retries=4,
+        retry_interval_s=2.0,
+    )  # fmt: skip
+
+
+def test_old_and_odd_ways_to_say_a_limit() -> None:
+    assert settings(single_active_backend="yes").residency.max_active == 1
+    assert settings(lru_eviction_max_retries="-1").residency.max_retries == 30
+    for threshold in ("0", "1.1"):
+        with pytest.raises(UsageError, match="must be above 0 and at most 1"):
+            settings(memory_reclaimer_threshold=threshold)
+
+
+def test_where_models_come_from() -> None:
+    built = settings(
+        models_config_file="all.yaml", load_to_memory="a,b,a", galleries="[]", autoload_galleries="yes",
+        preload_models="[1]", preload_models_config="~/p.yaml", disable_predownload_scan="yes",
+    )  # fmt: skip
+    assert built.models_config_file == Path("/base/all.yaml")
+    assert built.load_to_memory == ("a", "b")
+    assert built.install == InstallSettings(
+        galleries="[]", autoload=True, preload="[1]", preload_file=Path("/home/ann/p.yaml"), scan=False
     )
 
 

@@ -1,4 +1,4 @@
-// The status page: asks /system every two seconds while it is looked at, and shows what it says as text.
+// The status page: asks /system and /api/p2p/peers every two seconds while it is looked at, and shows their words as text.
 
 const PERIOD_MS = 2000;
 const element = (id) => document.getElementById(id);
@@ -60,6 +60,32 @@ function show(system) {
   if (usable) showCommand(usable.id);
 }
 
+function peerState(peer) {
+  if (!peer.connected) return "lost";
+  if (peer.draining) return "stopping";
+  return peer.usable ? "ready" : "connected";
+}
+
+function peerCard(peer) {
+  const item = document.createElement("li");
+  const title = add(item, "div", "title");
+  add(title, "span", "", peer.node);
+  const badge = add(title, "span", "badge", peerState(peer));
+  badge.dataset.state = peerState(peer);
+  const parts = [peer.models.length ? peer.models.join(", ") : "no models"];
+  if (peer.round_trip_ms) parts.push(`${peer.round_trip_ms.toFixed(1)} ms away`);
+  if (peer.in_flight) parts.push(`${peer.in_flight} requests under way from here`);
+  add(item, "p", "facts", parts.join(" · "));
+  return item;
+}
+
+function showSwarm(swarm) {
+  element("swarm").hidden = !swarm.enabled;
+  element("peers").replaceChildren(...swarm.peers.map(peerCard));
+  const alone = swarm.peers.length ? "" : "No other machine has joined yet.";
+  element("swarm-message").textContent = [`This one is ${swarm.node}.`, alone, ...swarm.warnings].join(" ");
+}
+
 function showCommand(model) {
   const code = element("curl");
   const key = "needsKey" in code.dataset ? ' -H "Authorization: Bearer $LOCALAI_API_KEY"' : "";
@@ -90,6 +116,8 @@ async function refresh() {
     }
     if (!response.ok) throw new Error(`status ${response.status}`);
     show(await response.json());
+    const swarm = await fetch("/api/p2p/peers", { headers, cache: "no-store" });
+    if (swarm.ok) showSwarm(await swarm.json());
   } catch {
     element("phase").textContent = "not reachable";
     element("phase").dataset.state = "broken";

@@ -109,16 +109,20 @@ class PromptBuilder:
         """
         match request.prompt:
             case TextInput(text=text):
-                return self._model.tokenize(text, add_special=True), ""
+                return self._tokens(text), ""
             case TokenInput(ids=ids):
                 return self._model.check_ids(ids), ""
             case ChatInput(messages=messages):
                 template = self._chat_template()
                 text = template.render(messages)
-                bos = self._model.bos
-                return self._model.tokenize(text, add_special=not (bos and text.startswith(bos))), template.id
+                return self._tokens(text), template.id
             case _:
                 assert_never(request.prompt)
+
+    def _tokens(self, text: str) -> Ids:
+        """Ids with what the model wants at the beginning, once: templates often begin with it themselves."""
+        bos = self._model.bos
+        return self._model.tokenize(text, add_special=not (bos and text.startswith(bos)))
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:

@@ -12,8 +12,10 @@ from localai.api.dialects.answer import AnswerHead
 from localai.api.dialects.chat import ChatRenderer, parse_chat
 from localai.api.schemas.openai_requests import ChatBody
 from localai.mesh.errors import Category, InvalidRequest, LocalAIError, Unsupported
+from localai.node.answer_rules import AnswerRules
 from localai.node.inference import ChatInput, ChatMessage, Failed, GenerateRequest, RequestId, Sampling, Timings, Usage
 from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
+from localai.node.request_defaults import RequestDefaults
 
 HELLO = [{"role": "user", "content": "hi"}]
 LOST = Failed(Category.UNAVAILABLE, "worker_lost", "It died.")
@@ -46,6 +48,28 @@ def test_the_newer_token_limit_wins() -> None:
 def test_other_fields() -> None:
     request = parse(n=3, stop=["a"], ignore_eos=True, temperature=0.5, user="u", tool_choice="auto", logprobs=False)
     assert (request.choices, request.stop, request.ignore_eos, request.sampling.temperature) == (3, ("a",), True, 0.5)
+
+
+def test_the_request_goes_before_the_definition() -> None:
+    defaults = RequestDefaults(Sampling(temperature=0.1), max_tokens=9, choices=2, ignore_eos=True)
+    asked = msgspec.convert({"messages": HELLO}, ChatBody)
+    request = parse_chat(asked, RequestId("r"), "m", defaults)
+    assert (request.sampling, request.max_tokens, request.choices, request.ignore_eos) == (
+        defaults.sampling,
+        9,
+        2,
+        True,
+    )
+    asked = msgspec.convert(
+        {"messages": HELLO, "temperature": 0, "max_tokens": 3, "n": 1, "ignore_eos": False}, ChatBody
+    )
+    request = parse_chat(asked, RequestId("r"), "m", defaults)
+    assert (request.sampling, request.max_tokens, request.choices, request.ignore_eos) == (
+        Sampling(temperature=0),
+        3,
+        1,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +169,20 @@ def test_a_failure_inside_a_stream_is_an_error_event_and_the_end() -> None:
     assert error["error"]["code"] == "worker_lost"
     assert error["error"]["message"] == "It died."
     assert done == "[DONE]"
+
+
+def test_rules_of_the_definition() -> None:
+    rules = AnswerRules(cut=("l+",), prefix="> ")
+    answers: list[AnswerEvent] = [
+        TextDelta(0, "Hello"),
+        ChoiceFinished(0, "stop"),
+        AnswerFinished(Usage(1, 1), Timings()),
+    ]
+    body = ChatRenderer(head(), rules).whole(answers)
+    assert body.choices[0].message.content == "> Heo"
+    chunks = stream(ChatRenderer(head(), rules), answers)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks[:-1]]
+    assert deltas == [{"role": "assistant", "content": ""}, {"content": "> "}, {"content": "Hello"}, {}]
 
 
 def test_a_whole_answer() -> None:

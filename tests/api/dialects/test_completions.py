@@ -12,8 +12,10 @@ from localai.api.dialects.answer import AnswerHead
 from localai.api.dialects.completions import MAX_PROMPTS, CompletionRenderer, echoed_texts, parse_completion
 from localai.api.schemas.openai_requests import CompletionBody
 from localai.mesh.errors import Category, InvalidRequest, LocalAIError, Unsupported
+from localai.node.answer_rules import AnswerRules
 from localai.node.inference import Failed, GenerateRequest, RequestId, TextInput, Timings, TokenInput, Usage
 from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
+from localai.node.request_defaults import RequestDefaults
 
 LOST = Failed(Category.UNAVAILABLE, "worker_lost", "It died.")
 
@@ -94,6 +96,22 @@ def test_echo_gives_each_choice_the_text_of_its_prompt() -> None:
     assert echoed_texts(asked, requests) == ("a", "a", "b", "b")
     silent = body(prompt=["a", "b"])
     assert echoed_texts(silent, parse_completion(silent, RequestId("r"), "m")) == ("", "")
+
+
+def test_the_definition_may_ask_for_echo_and_choices() -> None:
+    defaults = RequestDefaults(choices=2, max_tokens=4, echo=True)
+    silent = body(prompt="a", best_of=2)
+    requests = parse_completion(silent, RequestId("r"), "m", defaults)
+    assert (requests[0].choices, requests[0].max_tokens) == (2, 4)
+    assert echoed_texts(silent, requests, defaults) == ("a", "a")
+    assert echoed_texts(body(prompt="a", echo=False), requests, defaults) == ("", "")
+
+
+def test_rules_of_the_definition() -> None:
+    rules = AnswerRules(cut=("l+",), prefix="> ")
+    assert CompletionRenderer(head(), ("all ",), rules).whole(ANSWER).choices[0].text == "> a Heo"
+    chunks = stream(CompletionRenderer(head(), ("",), rules), ANSWER)
+    assert [chunk["choices"][0]["text"] for chunk in chunks[:-1]] == ["> ", "Hel", "lo", ""]
 
 
 def head(choices: int = 1, *, include_usage: bool = False) -> AnswerHead:

@@ -6,8 +6,6 @@ import msgspec
 import pytest
 
 from localai.api.dialects.generation import (
-    MAX_TOKENS,
-    RANGES,
     read_max_tokens,
     read_sampling,
     read_stop,
@@ -19,6 +17,7 @@ from localai.api.dialects.generation import (
 from localai.api.schemas.openai_requests import GenerationBody
 from localai.mesh.errors import InvalidRequest, Unsupported
 from localai.node.inference import Sampling, Usage
+from localai.node.request_defaults import MAX_TOKENS, RANGES, ZERO_IS_NOTHING
 
 
 def body(**fields: Any) -> GenerationBody:
@@ -26,7 +25,7 @@ def body(**fields: Any) -> GenerationBody:
 
 
 def test_what_is_not_said_has_the_defaults() -> None:
-    assert read_sampling(body()) == Sampling()
+    assert read_sampling(body(), Sampling()) == Sampling()
 
 
 def test_everything_that_is_said_is_taken() -> None:
@@ -40,7 +39,8 @@ def test_everything_that_is_said_is_taken() -> None:
             frequency_penalty=-1,
             presence_penalty=2,
             seed=7,
-        )
+        ),
+        Sampling(),
     )
     assert sampling == Sampling(0, 0, 0, 0.5, 1.2, -1, 2, 7)
 
@@ -50,17 +50,17 @@ def test_everything_that_is_said_is_taken() -> None:
     [(None, None), (-1, None), (0, 0), (2**32 + 5, 6), (-2, 2**32 - 3), (2**32 - 1, 0)],
 )
 def test_seeds_become_what_the_engine_takes(seed: int | None, taken: int | None) -> None:
-    assert read_sampling(body(seed=seed)).seed == taken
+    assert read_sampling(body(seed=seed), Sampling()).seed == taken
 
 
 @pytest.mark.parametrize("name", RANGES)
 def test_numbers_outside_their_range_are_named(name: str) -> None:
     least, greatest = RANGES[name]
     for value in (least, greatest):
-        read_sampling(body(**{name: value}))
+        read_sampling(body(**{name: value}), Sampling())
     for value in (least - 1, greatest + 1):
         with pytest.raises(InvalidRequest, match=name) as caught:
-            read_sampling(body(**{name: value}))
+            read_sampling(body(**{name: value}), Sampling())
         assert caught.value.param == name
 
 
@@ -68,12 +68,20 @@ def test_numbers_outside_their_range_are_named(name: str) -> None:
     ("value", "limit"), [(None, None), (0, None), (-1, None), (1, 1), (10**9, 10**9), (2**70, MAX_TOKENS)]
 )
 def test_token_limits(value: int | None, limit: int | None) -> None:
-    assert read_max_tokens(value, "max_tokens") == limit
+    assert read_max_tokens(value, "max_tokens", None) == limit
+
+
+def test_a_definition_speaks_where_the_request_is_silent() -> None:
+    default = Sampling(0.1, 0.2, 3, 0.4, 1.5, 0.6, 0.7, 8)
+    assert read_sampling(body(), default) == default
+    assert read_sampling(body(**dict.fromkeys(ZERO_IS_NOTHING, 0)), default) == default
+    assert read_sampling(body(temperature=0, seed=-1), default) == Sampling(0, 0.2, 3, 0.4, 1.5, 0.6, 0.7, None)
+    assert [read_max_tokens(value, "max_tokens", 5) for value in (None, 0, 7)] == [5, None, 7]
 
 
 def test_a_negative_token_limit_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read_max_tokens(-2, "max_completion_tokens")
+        read_max_tokens(-2, "max_completion_tokens", 5)
     assert caught.value.param == "max_completion_tokens"
 
 

@@ -12,7 +12,12 @@ import openai
 import pytest
 
 from localai.api.routes.generation import CHAT_PATHS, COMPLETION_PATHS
+from localai.node.answer_rules import AnswerRules
 from localai.node.catalog import Catalog
+from localai.node.inference import Sampling
+from localai.node.model_config import ModelConfig
+from localai.node.request_defaults import RequestDefaults
+from localai.node.workers.frames import Generate
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
@@ -49,6 +54,45 @@ async def test_the_model_is_named_in_body_path_or_query_or_is_the_first(serve: A
         ):
             _, answer = await server.post(path, {**body, "model": given})
             assert answer["model"] == expected
+
+
+async def test_the_first_model_is_the_first_of_its_kind(serve: Any) -> None:
+    models = (
+        ModelConfig("a", "a.gguf", embeddings=True),
+        ModelConfig("b", "b.gguf", usecases=frozenset({"completion"})),
+        ModelConfig("c", "c.gguf"),
+    )
+    async with serve(catalog=Catalog(models)) as server:
+        _, answer = await server.post("/v1/chat/completions", {"messages": HELLO})
+        assert answer["model"] == "c"
+        _, answer = await server.post("/v1/completions", {"prompt": "abc"})
+        assert answer["model"] == "b"
+    async with serve(catalog=Catalog(models[:1])) as server:
+        _, answer = await server.post("/v1/completions", {"prompt": "abc"})
+        assert answer["model"] == "a"
+
+
+async def test_a_definition_fills_in_and_the_request_goes_before_it(serve: Any) -> None:
+    defaults = RequestDefaults(Sampling(temperature=0.25), max_tokens=2, choices=2, echo=True)
+    config = ModelConfig("m", "m.gguf", defaults=defaults, answer=AnswerRules(cut=("e",), prefix="> "))
+    alias = ModelConfig("n", "", alias="m")
+    async with serve(catalog=Catalog((config,), aliases=(alias,))) as server:
+        status, answer = await server.post("/v1/chat/completions", {"model": "n", "messages": HELLO})
+        assert (status, answer["model"]) == (200, "n")
+        assert [choice["message"]["content"] for choice in answer["choices"]] == ["> h", "> h"]
+        _, answer = await server.post(
+            "/v1/completions", {"model": "m", "prompt": "hello", "echo": False, "n": 1, "max_tokens": 0}
+        )
+        assert [choice["text"] for choice in answer["choices"]] == ["> hllo"]
+        asked = [frame.request for frame in server.workers[0].sent if isinstance(frame, Generate)]
+        assert [request.sampling.temperature for request in asked] == [0.25, 0.25]
+
+
+async def test_a_disabled_model_is_forbidden(serve: Any) -> None:
+    config = ModelConfig("off", "off.gguf", disabled=True)
+    async with serve(catalog=Catalog((ModelConfig("m", "m.gguf"),), disabled=(config,))) as server:
+        status, body = await server.post("/v1/chat/completions", {"model": "off", "messages": HELLO})
+        assert (status, body["error"]["code"]) == (403, "model_disabled")
 
 
 async def test_without_any_model_the_error_says_what_to_do(serve: Any) -> None:

@@ -557,3 +557,13 @@ async def test_a_full_disk(tmp_path: Path) -> None:
             assert words in output
             assert "m.partial" in output
             assert "Traceback" not in output
+
+
+async def test_what_an_inspection_refuses_never_gets_its_name(shop: Shop) -> None:
+    def refuse(path: Path) -> None:
+        assert path.read_bytes() == MODEL
+        raise InvalidRequest("No.")
+
+    with pytest.raises(InvalidRequest):
+        await shop.fetch(content(MODEL), inspect=refuse)
+    assert shop.files() == []

@@ -1,0 +1,178 @@
+"""Installing and deleting models while the node runs, in LocalAI's shapes (shell)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from localai.api.bodies import decode_body
+from localai.api.responses import json_response
+from localai.api.routes.paths import add_route
+from localai.api.schemas.model_jobs import ApplyBody, AvailableModel, FileBody, GalleryBody, JobBody, JobCreated
+from localai.api.state import DISPATCH, SETTINGS
+from localai.mesh.errors import Forbidden, InvalidRequest, NotFound, Unavailable
+from localai.node.dispatch import Dispatch, Phase
+from localai.node.gallery.gallery_index import BUILT_IN, ApplyRequest, IndexEntry, parse_request
+from localai.node.gallery.job_status import Job, shown_size
+from localai.node.gallery.model_jobs import JobPlaces, ModelJobs
+from localai.node.gallery.recipe import definition_filename
+from localai.node.gallery.startup import usable_galleries
+from localai.node.models_folder import read_catalog
+from localai.node.settings import Settings
+from localai.node.sources.planning import source_rules
+
+JOBS = web.AppKey("model_jobs", ModelJobs)
+_MAX_BODY_BYTES = 1 << 20
+
+
+def add_to(app: web.Application) -> None:
+    """Register the paths of this file, before those of the models, and keep the jobs while the application runs."""
+    if app[SETTINGS].entry_only:
+        return
+    app.cleanup_ctx.append(_keep_jobs)
+    router = app.router
+    add_route(router, "POST", "/models/apply", apply)
+    add_route(router, "POST", "/models/delete/{model}", delete)
+    add_route(router, "GET", "/models/available", available)
+    add_route(router, "GET", "/models/galleries", galleries)
+    add_route(router, "GET", "/models/jobs", all_jobs)
+    add_route(router, "GET", "/models/jobs/{id}", one_job)
+
+
+async def _keep_jobs(app: web.Application) -> AsyncIterator[None]:
+    dispatch, settings = app[DISPATCH], app[SETTINGS]
+    places = JobPlaces(
+        settings.models_path,
+        settings.data_path / "jobs.json",
+        os.environ,
+        usable_galleries(settings.install),
+        source_rules(os.environ, scan=settings.install.scan),
+    )
+    app[JOBS] = jobs = ModelJobs(places, lambda: _reload(dispatch, settings))
+    yield
+    await jobs.aclose()
+
+
+def _reload(dispatch: Dispatch, settings: Settings) -> None:
+    if dispatch.phase is Phase.READY:
+        dispatch.open(read_catalog(settings.models_path, settings.models_config_file))
+
+
+def begin_autoload(app: web.Application, name: str) -> Unavailable | None:
+    """With ``--autoload-galleries``: begin to install a model that a request named and nobody has.
+
+    The error tells the client to come back; None when nothing is begun, also after it has failed once.
+    """
+    jobs = app.get(JOBS)
+    if jobs is None or not app[SETTINGS].install.autoload or not name:
+        return None
+    known = [job for job in jobs.all() if job.name == name and not job.deletion]
+    if not known:
+        jobs.apply(ApplyRequest(id=name))
+    elif known[-1].is_finished:
+        return None
+    message = f"The model '{name[:100]}' is not here. A gallery is asked for it; try again soon."
+    return Unavailable(message, code="model_installing", retry_after_s=5.0)
+
+
+async def apply(http: web.Request) -> web.Response:
+    """Begin an installation. What is wrong with it shows in the job."""
+    _refuse_other_sites(http)
+    data = await http.read()
+    if len(data) > _MAX_BODY_BYTES:
+        raise InvalidRequest("The request is longer than 1 MiB. Send less.", code="invalid_request")
+    job = http.app[JOBS].apply(_request(decode_body(data, ApplyBody)))
+    return json_response(_created(http, job))
+
+
+async def delete(http: web.Request) -> web.Response:
+    """Begin a deletion."""
+    _refuse_other_sites(http)
+    return json_response(_created(http, http.app[JOBS].delete(http.match_info["model"].rstrip("/"))))
+
+
+async def available(http: web.Request) -> web.Response:
+    """Everything that can be installed by name."""
+    models_path = http.app[SETTINGS].models_path
+    entries = await http.app[JOBS].available()
+    return json_response(
+        [_available(entry, (models_path / definition_filename(entry.name)).exists()) for entry in entries]
+    )
+
+
+async def galleries(http: web.Request) -> web.Response:
+    """The galleries that are asked."""
+    sources = http.app[JOBS].places.galleries
+    return json_response([GalleryBody("", BUILT_IN), *(GalleryBody(each.url, each.name) for each in sources)])
+
+
+async def all_jobs(http: web.Request) -> web.Response:
+    """All jobs by their ids."""
+    return json_response({job.id: job_body(job) for job in http.app[JOBS].all()})
+
+
+async def one_job(http: web.Request) -> web.Response:
+    """One job."""
+    job = http.app[JOBS].find(http.match_info["id"])
+    if job is None:
+        raise NotFound("There is no job with this id. GET /models/jobs lists all that are remembered.")
+    return json_response(job_body(job))
+
+
+def job_body(job: Job) -> JobBody:
+    """A job as LocalAI shows it."""
+    return JobBody(
+        deletion=job.deletion,
+        file_name=job.filename,
+        error=job.error,
+        processed=job.is_finished,
+        message=job.message,
+        progress=job.percent,
+        phase=job.phase or job.state,
+        current_bytes=job.done_bytes,
+        total_bytes=job.total_bytes,
+        file_size=shown_size(job.total_bytes) if job.total_bytes else "",
+        downloaded_size=shown_size(job.done_bytes) if job.total_bytes else "",
+        gallery_element_name=job.name,
+        cancelled=job.state == "cancelled",
+    )
+
+
+def _request(body: ApplyBody) -> ApplyRequest:
+    files = [{"filename": file.filename, "sha256": file.sha256, "uri": file.uri} for file in body.files]
+    fields = {"id": body.id, "url": body.url, "name": body.name, "overrides": body.overrides, "files": files}
+    return parse_request({**fields, "config_file": body.config_file}, "The request")
+
+
+def _created(http: web.Request, job: Job) -> JobCreated:
+    return JobCreated(job.id, f"{http.scheme}://{http.host}/models/jobs/{job.id}")
+
+
+def _available(entry: IndexEntry, installed: bool) -> AvailableModel:
+    return AvailableModel(
+        name=entry.name,
+        gallery=GalleryBody(entry.gallery.url, entry.gallery.name),
+        url=entry.url,
+        description=entry.description,
+        license=entry.licence,
+        icon=entry.icon,
+        urls=list(entry.urls),
+        tags=list(entry.tags),
+        files=[FileBody(file.filename, file.sha256 or "", file.uri) for file in entry.files],
+        size=entry.size,
+        installed=installed,
+    )
+
+
+def _refuse_other_sites(http: web.Request) -> None:
+    """A page of another site in the owner's browser must not start downloads.
+
+    Raises:
+        Forbidden: such a page sent it.
+    """
+    origin = http.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != http.host:
+        raise Forbidden("Pages of other sites may not install or delete models here.", code="other_site")

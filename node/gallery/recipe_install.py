@@ -1,0 +1,172 @@
+"""Carries out a recipe (shell): files fetched and looked at, templates, and the definition last.
+
+A file gets its name only after its hash and its content were found right, and the definition is written when all
+files are there, so whatever ends an installation leaves nothing that looks finished. Partial files stay: the next try
+goes on where this one ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from localai.mesh.errors import Forbidden, InvalidRequest, SetupError
+from localai.node.atomic_file import replace_file
+from localai.node.gallery.index import PypiMember
+from localai.node.gallery.install import InstallProgress, OnProgress
+from localai.node.gallery.recipe import (
+    Recipe,
+    RecipeFile,
+    check_filename,
+    definition_filename,
+    render_recipe,
+    with_files,
+)
+from localai.node.sources.fetch import FetchProgress, fetch
+from localai.node.sources.file_check import check_file
+from localai.node.sources.local import copy_local
+from localai.node.sources.plan import PlannedFile
+from localai.node.sources.planning import SourceRules, plan_reference
+from localai.node.sources.safety import raise_if_refused
+from localai.node.sources.uri import GalleryName, LocalFile, parse_reference
+
+_LOG = structlog.get_logger()
+
+
+async def install_recipe(
+    recipe: Recipe,
+    models_path: Path,
+    session: aiohttp.ClientSession,
+    rules: SourceRules,
+    on_progress: OnProgress,
+    *,
+    keep_definition: bool = True,
+) -> None:
+    """Put the files, templates and definition of a recipe into the models folder.
+
+    ``keep_definition`` leaves a definition of that name as it is, since it may have been edited. Cancelling keeps
+    what was fetched.
+
+    Raises:
+        InvalidRequest: the recipe cannot make a definition, or names a file that is none.
+        Forbidden: a file is unsafe, or one of this machine where that is not allowed.
+        SetupError: the folder cannot be written to.
+        LocalAIError: a file cannot be had, or is not what the recipe says.
+    """
+    render_recipe(with_files(recipe, {}))  # what cannot be used is not worth a download
+    for name, _text in recipe.templates:
+        check_filename(f"{name}.tmpl")
+    for file in recipe.files:
+        if "/" not in file.filename and file.filename.lower().endswith((".yaml", ".yml")):
+            message = f"{recipe.name} wants to write {file.filename}, which would define another model. It may not."
+            raise Forbidden(message, code="definition_refused")
+    hashes = await fetch_files(recipe, models_path, session, rules, on_progress)
+    text = render_recipe(with_files(recipe, hashes))
+    await asyncio.to_thread(_write, recipe, models_path, text, keep_definition)
+    on_progress(InstallProgress(recipe.name, "done"))
+
+
+async def fetch_files(
+    recipe: Recipe, models_path: Path, session: aiohttp.ClientSession, rules: SourceRules, on_progress: OnProgress
+) -> dict[str, str]:
+    """Only the files of a recipe; get the hash of each by its name.
+
+    Raises:
+        LocalAIError: as :func:`install_recipe`.
+    """
+    hashes: dict[str, str] = {}
+    for file in recipe.files:
+        check_filename(file.filename)
+        hashes |= await _fetch(recipe, file, models_path, session, rules, on_progress)
+    return hashes
+
+
+async def _fetch(
+    recipe: Recipe,
+    file: RecipeFile,
+    models_path: Path,
+    session: aiohttp.ClientSession,
+    rules: SourceRules,
+    on_progress: OnProgress,
+) -> Mapping[str, str]:
+    """Fetch one file, or all parts of it; get the hash of the file that the recipe names."""
+
+    def show(progress: FetchProgress) -> None:
+        if progress.phase != "done":
+            on_progress(
+                InstallProgress(recipe.name, progress.phase, file.filename, progress.done_bytes, progress.total_bytes)
+            )
+
+    target = models_path / file.filename
+    if file.planned is not None:
+        return {file.filename: await _fetch_planned(file.planned, file.sha256, target, session, rules, show)}
+    reference = parse_reference(file.uri, rules.endpoints, sha256=file.sha256)
+    if isinstance(reference, LocalFile):
+        if not recipe.may_copy:
+            message = f"{recipe.name} wants to copy {file.uri[:200]} of this machine, which only its owner may ask for."
+            raise Forbidden(message, code="local_file_refused")
+        source = reference.path.expanduser()
+        if source.is_file():
+            await asyncio.to_thread(_inspect, source, target.name)
+        copied = await copy_local(reference, target, sha256=file.sha256, on_progress=show, limits=rules.limits)
+        return {file.filename: copied.sha256}
+    if isinstance(reference, PypiMember | GalleryName):
+        message = f"The address {file.uri[:200]!r} of '{file.filename}' leads to no file. Correct the definition."
+        raise InvalidRequest(message, code="invalid_uri")
+    first, *parts = await plan_reference(reference, session, rules)
+    found = {file.filename: await _fetch_planned(first, file.sha256, target, session, rules, show)}
+    for part in parts:
+        await _fetch_planned(part, None, target.parent / Path(part.filename).name, session, rules, show)
+    return found
+
+
+async def _fetch_planned(
+    planned: PlannedFile,
+    sha256: str | None,
+    target: Path,
+    session: aiohttp.ClientSession,
+    rules: SourceRules,
+    show: Callable[[FetchProgress], None],
+) -> str:
+    fetched = await fetch(
+        planned.url,
+        target,
+        sha256=sha256 or planned.sha256,
+        size=planned.size,
+        session=session,
+        headers=planned.headers,
+        on_progress=show,
+        limits=rules.limits,
+        inspect=lambda path: _inspect(path, target.name),
+    )
+    return fetched.sha256
+
+
+def _inspect(path: Path, name: str) -> None:
+    """Look at a file that will be called ``name`` (blocking).
+
+    Raises:
+        Forbidden: it must not be used.
+    """
+    findings = check_file(path, name=name)
+    raise_if_refused(findings)
+    for finding in findings:
+        _LOG.warning("file_finding", file=name, finding=finding.sentence)
+
+
+def _write(recipe: Recipe, models_path: Path, text: str, keep_definition: bool) -> None:
+    try:
+        for name, template in recipe.templates:
+            replace_file(models_path / f"{name}.tmpl", template.encode())
+        definition = models_path / definition_filename(recipe.name)
+        if not (keep_definition and definition.exists()):
+            replace_file(definition, text.encode())
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        message = f"The models folder {models_path} cannot be written to: {reason}. Correct it, or give another one."
+        raise SetupError(message, code="models_path", detail=repr(error)) from error

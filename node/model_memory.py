@@ -1,0 +1,147 @@
+"""Executes what ``residency.py`` decides: makes room before loads, and watches what is loaded (shell)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psutil
+import structlog
+
+from localai.node.model_config import ModelConfig
+from localai.node.residency import Evict, Load, Newcomer, ResidencyRules, Resident, Wait, make_room, watch
+from localai.node.supervisor import ModelSupervisor
+from localai.node.workers.lifecycle import State
+
+_LOG = structlog.get_logger()
+
+_LOADING = frozenset({State.STARTING, State.LOADING})
+_RUNNING = _LOADING | {State.READY}
+_GONE = (State.IDLE, State.BROKEN, State.CLOSED)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReading:
+    """What the machine has."""
+
+    free_bytes: int
+    used_share: float
+    """0 to 1."""
+
+
+def read_memory() -> MemoryReading:
+    """The machine's memory now."""
+    memory = psutil.virtual_memory()
+    return MemoryReading(memory.available, memory.percent / 100)
+
+
+@dataclass(slots=True)
+class _Use:
+    """How one model is used."""
+
+    last_used: float
+    running: dict[int, float] = field(default_factory=dict)
+    """Number of a request -> when it began, in order."""
+
+
+class ModelMemory:
+    """The models of one node and their supervisors, by name."""
+
+    def __init__(
+        self,
+        rules: ResidencyRules,
+        supervisors: Mapping[str, ModelSupervisor],
+        size_of: Callable[[ModelConfig], int],
+        read: Callable[[], MemoryReading] = read_memory,
+    ) -> None:
+        self._rules = rules
+        self._supervisors = supervisors
+        self._size_of = size_of
+        self._read = read
+        self._configs: dict[str, ModelConfig] = {}
+        self._uses: dict[str, _Use] = {}
+        self._numbers = itertools.count()
+        self._deciding = asyncio.Lock()
+
+    @contextmanager
+    def using(self, config: ModelConfig) -> Iterator[None]:
+        """A request is in the model inside the block."""
+        self._configs[config.name] = config
+        use = self._uses.setdefault(config.name, _Use(time.monotonic()))
+        number = next(self._numbers)
+        use.running[number] = use.last_used = time.monotonic()
+        try:
+            yield
+        finally:
+            del use.running[number]
+            use.last_used = time.monotonic()
+
+    async def load(self, config: ModelConfig) -> None:
+        """See to it that the model is being loaded, after making room for it; returns when its worker starts."""
+        supervisor = self._supervisors[config.name]
+        self._configs[config.name] = config
+        self._uses.setdefault(config.name, _Use(time.monotonic()))
+        retries = 0
+        while (state := supervisor.statistics().state) not in _RUNNING:
+            if state is State.STOPPING:
+                await supervisor.wait_state(*_GONE)
+                continue
+            async with self._deciding:
+                room = self._room(config, retries)
+                match room:
+                    case Evict(models=models):
+                        await self._evict(models, config.name)
+                    case Load(over_limit=over_limit):
+                        if over_limit:
+                            _LOG.warning("model_limit_exceeded", model=config.name, limit=self._rules.max_active)
+                        supervisor.preload()
+                        return
+                    case Wait():
+                        pass
+            if isinstance(room, Wait):
+                retries += 1
+                await asyncio.sleep(room.seconds)
+
+    async def keep_watch(self, interval_s: float) -> None:
+        """Unload what is idle, hung, or too much, for ever. Returns at once when no rule asks for it."""
+        rules = self._rules
+        if rules.idle_s is None and rules.busy_s is None and rules.memory_threshold is None:
+            return
+        while True:
+            await asyncio.sleep(interval_s)
+            for unload in watch(self._residents(), rules, self._read().used_share, time.monotonic()):
+                _LOG.warning("model_unloaded", model=unload.model, reason=unload.reason, force=unload.force)
+                self._supervisors[unload.model].unload(unload.reason)
+
+    def _room(self, config: ModelConfig, retries: int) -> Load | Evict | Wait:
+        newcomer = Newcomer(config.name, config.concurrency_groups, self._size_of(config))
+        return make_room(newcomer, self._residents(), self._rules, retries, self._read().free_bytes)
+
+    async def _evict(self, models: tuple[str, ...], newcomer: str) -> None:
+        for model in models:
+            _LOG.info("model_evicted", model=model, newcomer=newcomer)
+            self._supervisors[model].unload(f"model '{newcomer}' needs its place")
+        await asyncio.gather(*(self._supervisors[model].wait_state(*_GONE) for model in models))
+
+    def _residents(self) -> list[Resident]:
+        found = []
+        for name, use in self._uses.items():
+            config, supervisor = self._configs[name], self._supervisors.get(name)
+            if supervisor is None or (state := supervisor.statistics().state) not in _RUNNING:
+                continue
+            found.append(
+                Resident(
+                    model=name,
+                    last_used=use.last_used,
+                    oldest_request=min(use.running.values(), default=None),
+                    is_loading=state in _LOADING,
+                    is_pinned=config.pinned,
+                    groups=config.concurrency_groups,
+                    memory_bytes=self._size_of(config),
+                )
+            )
+        return found

@@ -1,0 +1,52 @@
+"""What this node gives to others, and its place in the node: hashes of its model files, and the giver (shell)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from localai.mesh.link import PeerStream
+from localai.node.catalog import Catalog
+from localai.node.peers.record import MAX_SHARED
+from localai.node.sharing.chunks import ChunkList
+from localai.node.sharing.file_hashes import FileHashes
+from localai.node.sharing.giver import Giver
+
+STORE_FILE = "file-hashes.msgpack"
+
+
+class Sharing:
+    """The model files of one node, by hash."""
+
+    def __init__(
+        self, models_path: Path, data_path: Path, is_busy: Callable[[], bool], on_change: Callable[[], None]
+    ) -> None:
+        self._models_path = models_path
+        self._hashes = FileHashes(data_path / STORE_FILE)
+        self._giver = Giver(self._find, is_busy)
+        self._on_change = on_change
+        self._shared: tuple[Path, ...] = ()
+        self._hashing = asyncio.Lock()
+
+    async def refresh(self, catalog: Catalog) -> None:
+        """Share the files of these models; hashing new ones takes a while, during which the others are shared."""
+        names = [name for config in catalog.models for name in (config.model_file, *config.companion_files)]
+        files = [self._models_path / name for name in names]
+        self._shared = tuple(dict.fromkeys(files))[:MAX_SHARED]
+        async with self._hashing:
+            await self._hashes.refresh(self._shared)
+        self._on_change()
+
+    def digests(self) -> tuple[bytes, ...]:
+        """SHA-256 of the files that are shared."""
+        found = (self._hashes.of(path) for path in self._shared)
+        return tuple(dict.fromkeys(chunks.sha256 for chunks in found if chunks is not None))
+
+    async def serve(self, stream: PeerStream) -> None:
+        """Answer a stream of the files protocol."""
+        await self._giver.serve(stream)
+
+    def _find(self, sha256: bytes) -> tuple[Path, ChunkList] | None:
+        found = self._hashes.find(sha256)
+        return found if found is not None and found[0] in self._shared else None

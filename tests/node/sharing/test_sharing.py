@@ -1,0 +1,70 @@
+"""Two nodes in a swarm in memory: one shares its model file, the other copies it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from localai.mesh.errors import Unavailable
+from localai.mesh.testing.fake_link import FakeSwarm
+from localai.node.catalog import Catalog
+from localai.node.model_config import ModelConfig
+from localai.node.peers.peers import Peers
+from localai.node.peers.record import NodeRecord
+from localai.node.peers.session_frames import PROTOCOL
+from localai.node.sharing.frames import PROTOCOL as FILES
+from localai.node.sharing.sharing import Sharing
+from localai.node.testing.fake_node import fake_node
+
+
+async def test_a_file_travels_by_its_hash(tmp_path: Path) -> None:
+    models, content = tmp_path / "models", b"a model file" * 1000
+    models.mkdir()
+    (models / "m.gguf").write_bytes(content)
+    (models / "mmproj.gguf").write_bytes(b"a projector")
+    catalog = Catalog((ModelConfig("m", "m.gguf", companion_files=("mmproj.gguf", "missing.gguf")),))
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+
+    sharing = Sharing(models, tmp_path, lambda: False, tell)
+    swarm = FakeSwarm()
+    async with asyncio.timeout(20), fake_node(swarm, 1) as asker:
+        link = swarm.link(2, [PROTOCOL, FILES])
+        giver = Peers(
+            link,
+            asker.dispatch,
+            lambda: NodeRecord(files=sharing.digests()),
+            "test",
+            handlers={FILES: sharing.serve},
+        )
+        assert sharing.digests() == ()
+        await sharing.refresh(catalog)
+        assert told == 1
+        digest = hashlib.sha256(content).digest()
+        assert sharing.digests() == (digest, hashlib.sha256(b"a projector").digest())
+        giver.tell()
+        while not asker.peers.holders(digest):
+            await asker.peers.wait_changed()
+        await asker.peers.copy_file(digest, tmp_path / "copy", lambda *_: None)
+        assert (tmp_path / "copy").read_bytes() == content
+
+        await sharing.refresh(Catalog())
+        assert sharing.digests() == ()
+        with pytest.raises(Unavailable):
+            await asker.peers.copy_file(digest, tmp_path / "copy", lambda *_: None)
+        await giver.aclose()
+
+
+def test_hashes_in_a_record_are_bounded() -> None:
+    from localai.node.peers.record import MAX_SHARED, decode_record, encode_record
+
+    record = NodeRecord(files=(b"short", *(bytes(32) for _ in range(1000))))
+    assert len(decode_record(encode_record(record)).files) == MAX_SHARED
+    assert msgspec.structs.replace(record, files=()) == decode_record(encode_record(NodeRecord()))
