@@ -108,3 +108,25 @@ def _check_limits(text: str, source: str) -> None:
 
 def _refusal(source: str, problem: str) -> InvalidRequest:
     return InvalidRequest(f"{source} {problem}. Correct the file.", code="invalid_yaml")
+
+
+class _CoreDumper(yaml.SafeDumper):
+    """Quotes every text that begins like a number: YAML 1.1 and 1.2 disagree about some of them, such as ``08``.
+
+    Line ends other than the usual one are written as escapes: between other quotes they would be folded.
+    """
+
+
+def _write_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if text[:1] in set("+-.0123456789") and "\n" not in text else None
+    if any(character in text for character in "\x85\u2028\u2029\ufeff"):
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_CoreDumper.add_representer(str, _write_text)
+
+
+def write_yaml(value: object) -> str:
+    """YAML text that :func:`load_yaml` reads back as ``value``, ending in a newline."""
+    return yaml.dump(value, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=100)

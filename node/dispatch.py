@@ -78,6 +78,10 @@ def ignore_route(route: Route) -> None:
     """For callers that do not ask who answers."""
 
 
+def _ignore_catalog(catalog: Catalog) -> None:
+    """Nobody wants to know."""
+
+
 class Dispatch:
     """The node's front door for work."""
 
@@ -94,6 +98,8 @@ class Dispatch:
         self._program = program
         self._phase = Phase.STARTING if catalog is None else Phase.READY
         self._peers: Peers | None = None
+        self.on_catalog: Callable[[Catalog], None] = _ignore_catalog
+        """Told of the models whenever they have changed."""
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -119,9 +125,10 @@ class Dispatch:
         return self._peers
 
     def open(self, catalog: Catalog) -> None:
-        """Begin to take requests, for these models."""
-        self._local.catalog = catalog
+        """Take requests for these models from now on; may be called again when they have changed."""
+        self._local.replace(catalog)
         self._phase = Phase.READY
+        self.on_catalog(catalog)
         if self._peers is not None:
             self._peers.tell()
 

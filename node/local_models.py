@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from localai.node.catalog import Catalog
+from localai.node.catalog_changes import changes
 from localai.node.inference import Finished, GenerateEvent, GenerateRequest
 from localai.node.loading import DEFAULT_SLOTS, expected_load_s
 from localai.node.model_config import ModelConfig
@@ -61,7 +62,18 @@ class LocalModels:
         self._resources = resources or Resources()
         self._supervisors: dict[str, ModelSupervisor] = {}
         self._speeds: dict[str, SpeedMeter] = {}
+        self._retired: list[asyncio.Task[None]] = []
         self.memory = ModelMemory(self._resources.rules, self._supervisors, self._resources.size_of)
+
+    def replace(self, catalog: Catalog) -> None:
+        """Offer these models from now on. Workers of models that are gone, or are loaded otherwise now, end."""
+        difference = changes(self.catalog, catalog)
+        self.catalog = catalog
+        for name in (*difference.removed, *difference.outdated):
+            if (supervisor := self._supervisors.pop(name, None)) is not None:
+                supervisor.unload("its definition has changed or is gone")
+                self._retired.append(asyncio.create_task(supervisor.aclose()))
+        self._retired = [task for task in self._retired if not task.done()]
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model with the state of its worker, in the catalogue's order."""
@@ -119,7 +131,7 @@ class LocalModels:
 
     async def aclose(self) -> None:
         """End all workers."""
-        await asyncio.gather(*(supervisor.aclose() for supervisor in self._supervisors.values()))
+        await asyncio.gather(*self._retired, *(supervisor.aclose() for supervisor in self._supervisors.values()))
 
     def _changed(self) -> None:
         self.on_change()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from localai.mesh.errors import LocalAIError, NotFound
-from localai.node.gallery.gallery_index import IndexEntry, parse_galleries, same_name, split_name
+from localai.node.gallery.gallery_index import IndexEntry, parse_galleries
 from localai.node.gallery.progress import shown_install
 from localai.node.gallery.recipe import definition_filename
 from localai.node.gallery.references import installed, not_found, open_installer
@@ -63,11 +63,9 @@ def show_model(values: Values, name: str, rules: SourceRules | None = None) -> i
     if (config := installed(name, read_catalog(models_path))) is not None:
         sys.stdout.write(_render(_facts(models_path, config)))
         return 0
-    gallery, model = split_name(name)
-    for entry in asyncio.run(_entries(values, rules)):
-        if same_name(entry.name, model) and (not gallery or same_name(entry.gallery.name, gallery)):
-            sys.stdout.write(_render(_offered(entry)))
-            return 0
+    if (entry := asyncio.run(_find(values, name, rules))) is not None:
+        sys.stdout.write(_render(_offered(entry)))
+        return 0
     raise not_found(name)
 
 
@@ -96,6 +94,13 @@ async def _entries(values: Values, rules: SourceRules | None) -> tuple[IndexEntr
         _models_path(values), os.environ, parse_galleries(str(values["galleries"] or "")), rules=rules
     ) as installer:
         return await installer.available()
+
+
+async def _find(values: Values, name: str, rules: SourceRules | None) -> IndexEntry | None:
+    async with open_installer(
+        _models_path(values), os.environ, parse_galleries(str(values["galleries"] or "")), rules=rules
+    ) as installer:
+        return await installer.find(name)
 
 
 async def _install(values: Values, references: Sequence[str], rules: SourceRules | None) -> int:

@@ -11,11 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import yaml
-
 from localai.mesh.errors import InvalidRequest
 from localai.node.answer_rules import NO_RULES, AnswerRules
-from localai.node.bounded_yaml import load_yaml
+from localai.node.bounded_yaml import load_yaml, write_yaml
 from localai.node.definition_keys import BLOCKS, TOP_LEVEL, WITHOUT_EFFECT, Kind
 from localai.node.definition_values import (
     Fields,
@@ -190,7 +188,7 @@ def render_definition(config: ModelConfig, *, uri: str = "") -> str:
         downloads.insert(0, {"filename": config.model_file, "sha256": config.sha256} | ({"uri": uri} if uri else {}))
     if downloads:
         document["download_files"] = downloads
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
+    return write_yaml(document)
 
 
 def _config(entry: object, source: str, where: str, name_in_file: NameInFile) -> ModelConfig:

@@ -19,6 +19,7 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,7 +42,9 @@ from localai.node.peers.joining import join_swarm
 from localai.node.peers.record import NodeRecord
 from localai.node.settings import Settings, SwarmSettings
 from localai.node.sharing.frames import PROTOCOL as FILES
+from localai.node.sharing.members_first import MembersFirst
 from localai.node.sharing.sharing import Sharing
+from localai.node.sources.planning import source_rules
 from localai.node.supervisor import ModelSupervisor
 from localai.node.token_qr import invitation
 from localai.node.version import program_version
@@ -145,9 +148,9 @@ async def _live(dispatch: Dispatch, sharing: Sharing, settings: Settings, port: 
         asyncio.create_task(_join(dispatch, sharing, settings, settings.swarm)),
     ]
     try:
+        if settings.swarm.serve and not settings.entry_only:
+            dispatch.on_catalog = sharing.refresh_soon
         await asyncio.gather(*tasks)
-        if settings.swarm.serve:
-            await sharing.refresh(dispatch.catalog)
     finally:
         for task in tasks:
             task.cancel()
@@ -192,7 +195,7 @@ async def _open(dispatch: Dispatch, settings: Settings, port: int) -> None:
         dispatch.open(Catalog())
         print(welcome_entry(settings, port), flush=True)
         return
-    await _install_missing(settings)
+    await _install_missing(dispatch, settings)
     catalog = read_catalog(settings.models_path, settings.models_config_file)
     for problem in catalog.problems:
         _LOG.warning("definition_problem", source=problem.source, problem=problem.message)
@@ -206,10 +209,13 @@ async def _open(dispatch: Dispatch, settings: Settings, port: int) -> None:
     print(welcome(settings, catalog, port), flush=True)
 
 
-async def _install_missing(settings: Settings) -> None:
+async def _install_missing(dispatch: Dispatch, settings: Settings) -> None:
     """What was asked for and is not there; without any wish, and with an empty folder, the embedded default."""
+    rules = source_rules(os.environ, scan=settings.install.scan)
+    if settings.swarm is not None:
+        rules = replace(rules, from_members=MembersFirst(lambda: dispatch.peers).get)
     with shown_install() as show:
-        await install_missing(settings, show, os.environ)
+        await install_missing(settings, show, os.environ, rules)
 
 
 async def _shut_down(dispatch: Dispatch, runner: web.AppRunner) -> None:

@@ -15,10 +15,12 @@ from localai.api.dialects.exchange import Exchange
 from localai.api.middleware import DISPATCHED
 from localai.api.responses import json_response
 from localai.api.route_headers import keep_route
+from localai.api.routes.model_jobs import begin_autoload
 from localai.api.routes.paths import add_route
 from localai.api.schemas.openai_requests import ChatBody, CompletionBody, GenerationBody
 from localai.api.state import DISPATCH
 from localai.api.streaming import stream_answer, whole_answer
+from localai.mesh.errors import InvalidRequest
 from localai.node.inference import RequestId
 from localai.node.model_config import ModelConfig
 
@@ -82,6 +84,11 @@ async def _answer(
 ) -> web.StreamResponse:
     dispatch = http.app[DISPATCH]
     http[DISPATCHED] = True
-    if body.stream:
-        return await stream_answer(http, dispatch, exchange, renderer)
-    return json_response(await whole_answer(dispatch, exchange, renderer, keep_route(http)))
+    try:
+        if body.stream:
+            return await stream_answer(http, dispatch, exchange, renderer)
+        return json_response(await whole_answer(dispatch, exchange, renderer, keep_route(http)))
+    except InvalidRequest as error:
+        if error.code == "model_not_found" and (begun := begin_autoload(http.app, exchange.requests[0].model)):
+            raise begun from error
+        raise

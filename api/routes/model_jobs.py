@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -22,6 +23,7 @@ from localai.node.gallery.recipe import definition_filename
 from localai.node.gallery.startup import usable_galleries
 from localai.node.models_folder import read_catalog
 from localai.node.settings import Settings
+from localai.node.sharing.members_first import MembersFirst
 from localai.node.sources.planning import source_rules
 
 JOBS = web.AppKey("model_jobs", ModelJobs)
@@ -44,12 +46,15 @@ def add_to(app: web.Application) -> None:
 
 async def _keep_jobs(app: web.Application) -> AsyncIterator[None]:
     dispatch, settings = app[DISPATCH], app[SETTINGS]
+    rules = source_rules(os.environ, scan=settings.install.scan)
+    if settings.swarm is not None:
+        rules = replace(rules, from_members=MembersFirst(lambda: dispatch.peers, settle_s=0.0).get)
     places = JobPlaces(
         settings.models_path,
         settings.data_path / "jobs.json",
         os.environ,
         usable_galleries(settings.install),
-        source_rules(os.environ, scan=settings.install.scan),
+        rules,
     )
     app[JOBS] = jobs = ModelJobs(places, lambda: _reload(dispatch, settings))
     yield

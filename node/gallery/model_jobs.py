@@ -19,7 +19,7 @@ import structlog
 from localai.mesh.errors import LocalAIError, RateLimited, Unavailable
 from localai.node.atomic_file import replace_file
 from localai.node.gallery.gallery_index import ApplyRequest, GallerySource, IndexEntry
-from localai.node.gallery.install import InstallProgress
+from localai.node.gallery.install_progress import InstallProgress
 from localai.node.gallery.job_status import (
     MAX_QUEUED,
     Job,

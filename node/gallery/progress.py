@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from localai.node.gallery.install import InstallProgress, OnProgress, Phase
+from localai.node.gallery.install_progress import InstallProgress, OnProgress, Phase
 
 _LABELS: dict[Phase, str] = {
     "waiting": "Waiting for another process that installs",

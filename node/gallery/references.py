@@ -16,7 +16,8 @@ from localai.node.catalog import Catalog
 from localai.node.gallery.galleries import Galleries, read_text
 from localai.node.gallery.gallery_index import BUILT_IN, ApplyRequest, GallerySource, IndexEntry, same_name, split_name
 from localai.node.gallery.index import BUILT_IN_GALLERY, GalleryEntry, PypiMember
-from localai.node.gallery.install import OnProgress, install
+from localai.node.gallery.install import install
+from localai.node.gallery.install_progress import OnProgress
 from localai.node.gallery.recipe import (
     Recipe,
     is_definition,
@@ -100,6 +101,16 @@ class Installer:
             recipe = await self.galleries.recipe_of_request(request)
         await self._carry_out(recipe, on_progress, keep_definition=keep_definition)
         return recipe.name
+
+    async def find(self, text: str) -> IndexEntry | None:
+        """The entry of a gallery that ``name`` or ``gallery@name`` means; None when there is none.
+
+        Raises:
+            LocalAIError: nothing was found, and an index could not be had.
+        """
+        if (built_in := built_in_entry(text)) is not None:
+            return _as_index_entry(built_in)
+        return await self.galleries.find(text)
 
     async def available(self) -> tuple[IndexEntry, ...]:
         """Everything that can be installed by name, the built-in gallery first.

@@ -18,7 +18,8 @@ from localai.mesh.errors import InvalidRequest, LocalAIError
 from localai.node.bounded_yaml import load_yaml
 from localai.node.gallery.galleries import read_local_text
 from localai.node.gallery.gallery_index import ApplyRequest, GallerySource, parse_galleries, parse_requests
-from localai.node.gallery.install import OnProgress, ensure_default_model
+from localai.node.gallery.install import ensure_default_model
+from localai.node.gallery.install_progress import OnProgress
 from localai.node.gallery.recipe import Recipe, RecipeFile
 from localai.node.gallery.recipe_install import fetch_files
 from localai.node.gallery.references import Installer, is_present, open_installer

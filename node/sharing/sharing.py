@@ -28,6 +28,7 @@ class Sharing:
         self._on_change = on_change
         self._shared: tuple[Path, ...] = ()
         self._hashing = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def refresh(self, catalog: Catalog) -> None:
         """Share the files of these models; hashing new ones takes a while, during which the others are shared."""
@@ -37,6 +38,12 @@ class Sharing:
         async with self._hashing:
             await self._hashes.refresh(self._shared)
         self._on_change()
+
+    def refresh_soon(self, catalog: Catalog) -> None:
+        """``refresh`` in a task of its own; a later one makes an earlier one pointless."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        self._refreshing = asyncio.create_task(self.refresh(catalog))
 
     def digests(self) -> tuple[bytes, ...]:
         """SHA-256 of the files that are shared."""

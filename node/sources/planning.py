@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias, assert_never
 
 import aiohttp
@@ -36,14 +37,22 @@ Remote: TypeAlias = HuggingFaceFile | HuggingFaceRepo | OllamaModel | OciImage |
 """References to what another machine has."""
 
 
+FromMembers: TypeAlias = Callable[[str, Path, Callable[[int, int], None]], Awaitable[Path | None]]
+"""Given a SHA-256, a target and where to report bytes: a checked copy beside the target, or None."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRules:
-    """How sources are asked. ``scan`` asks the hub first what its scan of the files found."""
+    """How sources are asked. ``scan`` asks the hub first what its scan of the files found.
+
+    ``from_members`` is asked before any source for a file whose hash is known; None is no swarm.
+    """
 
     endpoints: Endpoints = PUBLIC_ENDPOINTS
     hub_token: Secret[str] | None = None
     scan: bool = True
     limits: FetchLimits = DEFAULT_LIMITS
+    from_members: FromMembers | None = None
 
 
 def source_rules(environment: Mapping[str, str], *, scan: bool = True) -> SourceRules:

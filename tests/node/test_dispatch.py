@@ -692,3 +692,13 @@ async def test_a_node_that_closes_lets_the_answers_of_peers_end(end: str) -> Non
         assert isinstance(failed, Failed)
         assert "shutting down" in failed.message
         await closed
+
+
+async def test_a_change_of_models_is_told() -> None:
+    seen: list[Catalog] = []
+    async with node(catalog=None) as dispatch:
+        dispatch.on_catalog = seen.append
+        dispatch.open(CATALOG)
+        dispatch.open(Catalog())
+        assert seen == [CATALOG, Catalog()]
+        assert dispatch.model_names() == []

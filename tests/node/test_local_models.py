@@ -123,3 +123,17 @@ async def test_one_supervisor_for_each_model() -> None:
         first, second = CATALOG.models
         assert models.supervisor(first) is models.supervisor(first)
         assert models.supervisor(first) is not models.supervisor(second)
+
+
+async def test_another_catalogue_ends_the_workers_of_what_is_gone_or_loaded_otherwise() -> None:
+    async with local_models() as models:
+        for name in ("m", "other"):
+            await collect(models, ask(name, model=name))
+        before = models.supervisor(CATALOG.models[0]), models.supervisor(CATALOG.models[1])
+        models.replace(Catalog((ModelConfig("m", "m.gguf", slots=3, context_size=99, description="new words"),)))
+        assert models.supervisor(models.catalog.models[0]) is before[0], "its worker is still right"
+        await before[1].wait_state(State.CLOSED)
+        models.replace(Catalog((ModelConfig("m", "another.gguf"),)))
+        await before[0].wait_state(State.CLOSED)
+        assert (await collect(models, ask("again")))[-1]
+        assert models.supervisor(models.catalog.models[0]) is not before[0]

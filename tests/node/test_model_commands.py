@@ -51,6 +51,9 @@ def test_the_life_of_a_model(place: Path, capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     assert out == "name: Org/tiny\ngallery: mine\ndescription: a b\nlicense: MIT\ninstalled: no\n"
 
+    assert show_model(values(MODELS_INFO, place), "SmolLM2-135M-Instruct") == 0
+    assert "gallery: localai-mesh\n" in capsys.readouterr().out
+
     assert install_models(values(MODELS_INSTALL, place), ["org/tiny", str(place / "tiny.gguf")]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""

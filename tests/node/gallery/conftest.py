@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from localai.node.gallery.gallery_index import GallerySource
-from localai.node.gallery.install import InstallProgress
+from localai.node.gallery.install_progress import InstallProgress
 from localai.node.gallery.references import Installer, open_installer
 from localai.node.sources.planning import SourceRules
 from localai.node.sources.testing import StubServer, answer, content, stub_server

@@ -15,7 +15,8 @@ import pytest
 
 from localai.mesh.errors import InvalidRequest, LocalAIError, SetupError, Unavailable, UpstreamFailed
 from localai.node.gallery.index import DEFAULT_MODEL, GalleryEntry
-from localai.node.gallery.install import InstallProgress, Phase, ensure_default_model, install
+from localai.node.gallery.install import ensure_default_model, install
+from localai.node.gallery.install_progress import InstallProgress, Phase
 from localai.node.models_folder import read_catalog
 from localai.node.testing.tiny_wheel import tiny_entry
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localai.node.gallery.install import InstallProgress
+from localai.node.gallery.install_progress import InstallProgress
 from localai.node.gallery.job_status import (
     MAX_FINISHED,
     Job,

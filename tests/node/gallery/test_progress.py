@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from localai.node.gallery.install import InstallProgress
+from localai.node.gallery.install_progress import InstallProgress
 from localai.node.gallery.progress import shown_install
 
 

@@ -149,8 +149,11 @@ def test_merging() -> None:
     assert base == {"a": {"x": 1, "y": [1]}, "b": 1, "c": {"z": 1}}
 
 
-values = st.recursive(st.integers() | st.text(), lambda below: st.dictionaries(st.text(), below) | st.lists(below))
-documents = st.dictionaries(st.text(), values)
+keys = st.sampled_from("abc")
+values = st.recursive(
+    st.integers(), lambda below: st.dictionaries(keys, below) | st.lists(below, max_size=2), max_leaves=4
+)
+documents = st.dictionaries(keys, values)
 
 
 @given(documents, documents)
@@ -167,6 +170,14 @@ def test_shared_parts_are_written_out() -> None:
     text = render_recipe(Recipe("m", {"stopwords": shared, "cutstrings": shared}))
     assert "&" not in text
     assert load_yaml(text, "m") == {"stopwords": ["a"], "cutstrings": ["a"], "name": "m"}
+
+
+@pytest.mark.parametrize(
+    "text", ["08", "1e3", "0o17", ".5", "-1", "1:30", "2026-11-24", "yes", "null", "", "a\nb", "1\n2"]
+)
+def test_texts_stay_texts(text: str) -> None:
+    written = render_recipe(Recipe("m", {"description": text, "stopwords": [text]}))
+    assert load_yaml(written, "m") == {"description": text, "stopwords": [text], "name": "m"}
 
 
 def test_a_local_file_is_a_reference_too() -> None:

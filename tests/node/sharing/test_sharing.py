@@ -68,3 +68,14 @@ def test_hashes_in_a_record_are_bounded() -> None:
     record = NodeRecord(files=(b"short", *(bytes(32) for _ in range(1000))))
     assert len(decode_record(encode_record(record)).files) == MAX_SHARED
     assert msgspec.structs.replace(record, files=()) == decode_record(encode_record(NodeRecord()))
+
+
+async def test_a_later_look_replaces_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"a")
+    told = asyncio.Event()
+    sharing = Sharing(tmp_path, tmp_path, lambda: False, told.set)
+    sharing.refresh_soon(Catalog())
+    sharing.refresh_soon(Catalog((ModelConfig("a", "a.gguf"),)))
+    async with asyncio.timeout(10):
+        await told.wait()
+    assert sharing.digests() == (hashlib.sha256(b"a").digest(),)

@@ -1,0 +1,83 @@
+"""A household downloads once: C gets a model from A and B, who have it, while they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import openai
+import pytest
+
+from localai.node.testing.lan import Host, lan
+from localai.node.testing.node_process import NodeProcess, running_node
+from localai.node.testing.tokens import new_token_text
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture
+def hosts() -> Iterator[tuple[Host, ...]]:
+    with lan(3) as found:
+        yield found
+
+
+def folder_with(folder: Path, *models: Path) -> Path:
+    (folder / "models").mkdir(parents=True)
+    for model in models:
+        shutil.copy(model, folder / "models" / model.name)
+    return folder
+
+
+async def stream(node: NodeProcess, number: int) -> str | None:
+    """How a long streamed answer ended."""
+    async with openai.AsyncOpenAI(base_url=f"{node.url}/v1", api_key="x", max_retries=0, timeout=120) as client:
+        chunks = await client.completions.create(
+            model="tiny", prompt=f"{number}", max_tokens=900, stream=True, extra_body={"ignore_eos": True}
+        )
+        return [chunk.choices[0].finish_reason async for chunk in chunks][-1]
+
+
+def test_a_missing_model_comes_from_two_members_while_they_answer(
+    hosts: tuple[Host, ...], tmp_path: Path, tiny_model: Path, smollm2: Path
+) -> None:
+    digest = hashlib.sha256(smollm2.read_bytes()).hexdigest()
+    environment = {"LOCALAI_P2P_TOKEN": new_token_text()}
+    options = ("--p2p", "--threads", "1", "--context-size", "1024")
+    with ExitStack() as things:
+        a, b = (
+            things.enter_context(
+                running_node(folder_with(tmp_path / name, tiny_model, smollm2), options, environment, host=host)
+            )
+            for name, host in zip("ab", hosts, strict=False)
+        )
+        third = folder_with(tmp_path / "c", tiny_model)
+        source = {"filename": smollm2.name, "sha256": digest, "uri": "https://10.98.0.200/not-there.gguf"}
+        definition = {"name": "copied", "parameters": {"model": smollm2.name}, "download_files": [source]}
+        (third / "models" / "copied.yaml").write_text(json.dumps(definition))
+        for node in (a, b):
+            node.wait_log("mesh_ready")
+
+        async def answers() -> list[str | None]:
+            return await asyncio.gather(*(stream(node, number) for node in (a, b) for number in range(4)))
+
+        answering = asyncio.new_event_loop()
+        try:
+            work = answering.create_task(answers())
+            answering.run_until_complete(asyncio.sleep(0.2))
+            c = things.enter_context(running_node(third, options, environment, host=hosts[2]))
+            ends = answering.run_until_complete(work)
+        finally:
+            answering.close()
+        assert "file_copied_from_members" in c.log
+        copied = third / "models" / smollm2.name
+        assert hashlib.sha256(copied.read_bytes()).hexdigest() == digest
+        assert ends == ["length"] * 8, "no stream was cut"
+        with openai.OpenAI(base_url=f"{c.url}/v1", api_key="x", max_retries=0, timeout=60) as client:
+            answer = client.completions.create(model="copied", prompt="One, two, three,", max_tokens=6, temperature=0)
+            assert "four" in answer.choices[0].text
+        assert not list((third / "models").glob("*.partial"))
