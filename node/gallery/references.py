@@ -65,7 +65,7 @@ class Installer:
             LocalAIError: it cannot be had, or must not be used.
         """
         if (built_in := built_in_entry(text)) is not None:
-            await install(built_in, self.models_path, on_progress, self.environment)
+            await install(built_in, self.models_path, on_progress, self.environment, self.rules.from_members)
             return built_in.name
         if self.galleries.knows(split_name(text)[0]):
             return await self.apply(ApplyRequest(id=text), on_progress, keep_definition=True)
@@ -91,7 +91,7 @@ class Installer:
         if request.id:
             plain = not request.name and not request.overrides and not request.files
             if plain and (built_in := built_in_entry(request.id)) is not None:
-                await install(built_in, self.models_path, on_progress, self.environment)
+                await install(built_in, self.models_path, on_progress, self.environment, self.rules.from_members)
                 return built_in.name
             entry = await self.galleries.find(request.id)
             if entry is None:

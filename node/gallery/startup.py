@@ -47,7 +47,8 @@ async def install_missing(
     failures: list[_Failure] = []
     wishes = _preloads(settings.install, failures)
     if not settings.models and not wishes and not failures:
-        await ensure_default_model(settings.models_path, on_progress, environment)
+        members = rules.from_members if rules is not None else None
+        await ensure_default_model(settings.models_path, on_progress, environment, members)
     present = read_catalog(settings.models_path)
     references = [text for text in settings.models if not is_present(text, present)]
     missing = await asyncio.to_thread(_missing_files, settings.models_path)

@@ -81,3 +81,22 @@ def test_a_missing_model_comes_from_two_members_while_they_answer(
             answer = client.completions.create(model="copied", prompt="One, two, three,", max_tokens=6, temperature=0)
             assert "four" in answer.choices[0].text
         assert not list((third / "models").glob("*.partial"))
+
+
+def test_a_new_machine_gets_the_default_model_from_the_household(
+    hosts: tuple[Host, ...], tmp_path: Path, smollm2: Path
+) -> None:
+    """No way to the package index: the file can only come from the first machine."""
+    environment = {"LOCALAI_P2P_TOKEN": new_token_text(), "PIP_NO_INDEX": "1"}
+    options = ("--p2p", "--threads", "1", "--context-size", "1024")
+    with ExitStack() as things:
+        first = folder_with(tmp_path / "first", smollm2)
+        one = things.enter_context(running_node(first, options, environment, host=hosts[0]))
+        one.wait_log("mesh_ready")
+        (tmp_path / "second").mkdir()
+        two = things.enter_context(running_node(tmp_path / "second", options, environment, host=hosts[1]))
+        assert "file_copied_from_members" in two.log
+        with openai.OpenAI(base_url=f"{two.url}/v1", api_key="x", max_retries=0, timeout=60) as client:
+            assert client.models.list().data[-1].id == "smollm2-135m-instruct"
+            answer = client.completions.create(model="smollm2-135m-instruct", prompt="One, two,", max_tokens=2)
+            assert answer.choices[0].text

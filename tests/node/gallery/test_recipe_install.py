@@ -98,3 +98,34 @@ async def test_a_folder_that_cannot_be_written_to(hub: Any, installer: Installer
         await install_recipe(
             replace(recipe(), files=()), tmp_path / "file", installer.session, hub.rules, hub.seen.append
         )
+
+
+async def test_members_are_asked_before_the_source(hub: Any, installer: Installer) -> None:
+    async def from_members(sha256: str, target: Path, on_bytes: Any) -> Path | None:
+        assert sha256 == hub.sha256
+        partial = target.with_name("copied")
+        partial.write_bytes(hub.model)
+        on_bytes(1, 1)
+        return partial
+
+    hub.models.mkdir()
+    what = recipe(files=(RecipeFile("m.gguf", "huggingface://o/r/tiny.gguf", hub.sha256),))
+    rules = replace(hub.rules, from_members=from_members)
+    await install_recipe(what, hub.models, installer.session, rules, hub.seen.append)
+    assert (hub.models / "m.gguf").read_bytes() == hub.model
+    assert hub.sha256 in (hub.models / "m.yaml").read_text()
+
+
+async def test_a_file_from_a_member_is_looked_at_like_any_other(hub: Any, installer: Installer) -> None:
+    async def from_members(sha256: str, target: Path, on_bytes: Any) -> Path | None:
+        partial = target.with_name("copied")
+        partial.write_bytes(b"\x80\x02 a pickle")
+        return partial
+
+    hub.models.mkdir()
+    what = recipe(files=(RecipeFile("m.gguf", "huggingface://o/r/tiny.gguf", "00" * 32),))
+    with pytest.raises((Forbidden, InvalidRequest)):
+        await install_recipe(
+            what, hub.models, installer.session, replace(hub.rules, from_members=from_members), hub.seen.append
+        )
+    assert not (hub.models / "m.gguf").exists()
