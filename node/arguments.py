@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from localai.node.options import COMMANDS, OPTIONS, RUN, Argument, Command, Kind, Option, UsageError, commands_under
+from localai.node.option_table import COMMANDS, OPTIONS, RUN, commands_under
+from localai.node.options import Argument, Command, Kind, Option, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

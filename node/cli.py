@@ -27,8 +27,7 @@ from localai.mesh.secrets import Secret
 from localai.node import completion, dotenv_files
 from localai.node.argument_hiding import hide_secrets
 from localai.node.arguments import HELP_FLAGS, closest_command, parse, split_command
-from localai.node.option_values import Places
-from localai.node.options import (
+from localai.node.option_table import (
     COMMANDS,
     FEDERATED,
     GGUF_INFO,
@@ -41,16 +40,11 @@ from localai.node.options import (
     TOKEN_INSPECT,
     TOKEN_NEW,
     TOKEN_QR,
-    Argument,
-    Command,
-    Option,
-    UsageError,
-    Values,
     commands_under,
-    is_set,
     options_of,
-    resolve,
 )
+from localai.node.option_values import Places
+from localai.node.options import Argument, Command, Option, UsageError, Values, is_set, resolve
 from localai.node.settings import (
     LogSettings,
     Settings,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from localai.node.arguments import HELP_FLAGS, scan, split_command
-from localai.node.options import COMMANDS, RUN, Command, Kind, Option, UsageError, commands_under, options_of
+from localai.node.option_table import COMMANDS, RUN, commands_under, options_of
+from localai.node.options import Command, Kind, Option, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,8 @@ from typing import BinaryIO
 from localai.mesh.errors import SetupError
 from localai.mesh.network_token import ALPHABET, BadNetworkToken, NetworkToken, new_network_token, parse_network_token
 from localai.mesh.secrets import Secret
-from localai.node.options import OPTIONS, UsageError, Values, variable_of
+from localai.node.option_table import OPTIONS
+from localai.node.options import UsageError, Values, variable_of
 
 MAX_FILE_BYTES = 16 << 10
 _STDIN = "-"

@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 from localai.mesh.errors import SetupError
 from localai.node.arguments import read_tokens
-from localai.node.options import Command, UsageError, options_of
+from localai.node.option_table import options_of
+from localai.node.options import Command, UsageError
 
 SecretWord: TypeAlias = tuple[int, str]
 """Where it stood among the tokens of its command, and the token."""

@@ -6,14 +6,15 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from localai.node.options import COMMANDS, OPTIONS, Command, Option, commands_under, options_of
+from localai.node.option_table import COMMANDS, OPTIONS, commands_under, options_of
+from localai.node.options import Command, Option
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 
 OPENING = """\
 # Command line
 
-Generated from the option table in `node/options.py` by `scripts/generate_cli_docs.py`; do not edit by hand.
+Generated from the option table in `node/option_table.py` by `scripts/generate_cli_docs.py`; do not edit by hand.
 
 `localai` and `local-ai` are the same program. Without a command it runs `localai run`, and options of `run` may
 stand before the command.

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localai.node.arguments import Parsed, closest_command, edit_distance, parse, read_tokens, scan, split_command
-from localai.node.options import COMMANDS, OPTIONS, RUN, UsageError, options_of
+from localai.node.option_table import COMMANDS, OPTIONS, RUN, options_of
+from localai.node.options import UsageError
 
 BY_NAME = {command.name: command for command in COMMANDS}
 

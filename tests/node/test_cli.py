@@ -11,7 +11,7 @@ from localai.mesh.errors import Conflict, SetupError
 from localai.mesh.network_token import new_network_token, parse_network_token
 from localai.mesh.secrets import Secret
 from localai.node.cli import EXIT_PROBLEM, EXIT_USAGE, main
-from localai.node.options import COMMANDS, FEDERATED, OPTIONS, options_of
+from localai.node.option_table import COMMANDS, FEDERATED, OPTIONS, options_of
 
 if TYPE_CHECKING:
     from pathlib import Path

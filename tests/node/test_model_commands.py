@@ -7,18 +7,9 @@ import pytest
 
 from localai.mesh.errors import ModelLoadFailed, NotFound
 from localai.node.model_commands import delete_models, install_models, list_models, show_gguf, show_model
+from localai.node.option_table import GGUF_INFO, MODELS_DELETE, MODELS_INFO, MODELS_INSTALL, MODELS_LIST, options_of
 from localai.node.option_values import Places
-from localai.node.options import (
-    GGUF_INFO,
-    MODELS_DELETE,
-    MODELS_INFO,
-    MODELS_INSTALL,
-    MODELS_LIST,
-    UsageError,
-    Values,
-    options_of,
-    resolve,
-)
+from localai.node.options import UsageError, Values, resolve
 from localai.node.testing.tiny_gguf import write_tiny_gguf
 
 BUILT_IN = "localai-mesh@smollm2-135m-instruct"

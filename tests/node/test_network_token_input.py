@@ -10,8 +10,9 @@ import pytest
 from localai.mesh.errors import SetupError
 from localai.mesh.network_token import ALPHABET, BadNetworkToken, NetworkToken, new_network_token
 from localai.node.network_token_input import MAX_FILE_BYTES, draw_network_token, read_network_token
+from localai.node.option_table import RUN, TOKEN_INSPECT, options_of
 from localai.node.option_values import Places
-from localai.node.options import RUN, TOKEN_INSPECT, UsageError, options_of, resolve
+from localai.node.options import UsageError, resolve
 
 ONE = new_network_token(lambda length: "1" * length)
 TWO = new_network_token(lambda length: "2" * length)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from localai.mesh.errors import SetupError
 from localai.node.arguments import split_command
-from localai.node.options import COMMANDS, OPTIONS, Command
+from localai.node.option_table import COMMANDS, OPTIONS
+from localai.node.options import Command
 from localai.node.secret_arguments import Separated, parse_secret_words, put_back, render_secret_words, separate
 
 

@@ -8,8 +8,9 @@ import pytest
 from localai.mesh.ids import NetworkId
 from localai.mesh.network_token import NetworkToken, new_network_token, parse_network_token
 from localai.mesh.secrets import Secret
+from localai.node.option_table import FEDERATED, OPTIONS, RUN, options_of
 from localai.node.option_values import Address, Places
-from localai.node.options import FEDERATED, OPTIONS, RUN, UsageError, Values, options_of, resolve
+from localai.node.options import UsageError, Values, resolve
 from localai.node.residency import ResidencyRules
 from localai.node.settings import (
     InstallSettings,

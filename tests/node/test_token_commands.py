@@ -9,8 +9,9 @@ import pytest
 
 from localai.mesh.errors import SetupError
 from localai.mesh.network_token import BadNetworkToken, new_network_token, parse_network_token
+from localai.node.option_table import TOKEN_NEW, options_of
 from localai.node.option_values import Places
-from localai.node.options import TOKEN_NEW, UsageError, Values, options_of, resolve
+from localai.node.options import UsageError, Values, resolve
 from localai.node.token_commands import print_inspection, print_new_token, show_code
 from localai.node.token_qr import NoCode, render_code, render_picture
 from localai.node.token_report import fingerprint

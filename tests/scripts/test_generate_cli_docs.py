@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from localai.node.options import COMMANDS, OPTIONS
+from localai.node.option_table import COMMANDS, OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "cli.md"

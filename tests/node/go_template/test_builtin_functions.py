@@ -8,23 +8,6 @@ from localai.node.go_template.errors import TemplateFailed
 from localai.node.go_template.template import Template
 from localai.node.go_template.values import Value
 
-DATA: Value = {
-    "Input": "Hi",
-    "N": 3,
-    "F": 1.5,
-    "T": True,
-    "L": ["a", "b", "c"],
-    "E": [],
-    "M": {"b": 1, "a": 2},
-    "S": "x y",
-    "Nil": None,
-    "EmptyS": "",
-    "Z": 0,
-    "Nest": {"A": {"B": "deep"}},
-    "LL": [[1, 2], [3]],
-    "U": "é<b>&\"'",
-}
-
 
 @pytest.mark.parametrize(
     ("expression", "text"),
@@ -109,8 +92,8 @@ DATA: Value = {
         ('(index .M "q").x', "<no value>"),
     ],
 )
-def test_they_do_what_go_s_do(expression: str, text: str) -> None:
-    assert Template(f"{{{{{expression}}}}}").render(DATA) == text
+def test_they_do_what_go_s_do(expression: str, text: str, data: Value) -> None:
+    assert Template(f"{{{{{expression}}}}}").render(data) == text
 
 
 @pytest.mark.parametrize(
@@ -150,7 +133,7 @@ def test_they_do_what_go_s_do(expression: str, text: str) -> None:
         ("(index .L 0).x", "string has no field .x"),
     ],
 )
-def test_what_they_refuse_is_said(expression: str, problem: str) -> None:
+def test_what_they_refuse_is_said(expression: str, problem: str, data: Value) -> None:
     with pytest.raises(TemplateFailed) as caught:
-        Template(f"{{{{{expression}}}}}").render(DATA)
+        Template(f"{{{{{expression}}}}}").render(data)
     assert problem in caught.value.message

@@ -12,23 +12,6 @@ from localai.node.go_template.literals import MAX_INT, MIN_INT
 from localai.node.go_template.template import Template
 from localai.node.go_template.values import Value
 
-DATA: Value = {
-    "Input": "Hi",
-    "N": 3,
-    "F": 1.5,
-    "T": True,
-    "L": ["a", "b", "c"],
-    "E": [],
-    "M": {"b": 1, "a": 2},
-    "S": "x y",
-    "Nil": None,
-    "EmptyS": "",
-    "Z": 0,
-    "Nest": {"A": {"B": "deep"}},
-    "LL": [[1, 2], [3]],
-    "U": "é<b>&\"'",
-}
-
 
 @pytest.mark.parametrize(
     ("expression", "text"),
@@ -194,8 +177,8 @@ DATA: Value = {
         ("values .M", "[2 1]"),  # in key order; Go's order changes from run to run
     ],
 )
-def test_they_do_what_sprig_s_do(expression: str, text: str) -> None:
-    assert Template(f"{{{{{expression}}}}}").render(DATA) == text
+def test_they_do_what_sprig_s_do(expression: str, text: str, data: Value) -> None:
+    assert Template(f"{{{{{expression}}}}}").render(data) == text
 
 
 @pytest.mark.parametrize(
@@ -230,9 +213,9 @@ def test_they_do_what_sprig_s_do(expression: str, text: str) -> None:
         ("sub 1 2 3", "sub takes 2 arguments, not 3"),
     ],
 )
-def test_what_they_refuse_is_said(expression: str, problem: str) -> None:
+def test_what_they_refuse_is_said(expression: str, problem: str, data: Value) -> None:
     with pytest.raises(TemplateFailed) as caught:
-        Template(f"{{{{{expression}}}}}").render(DATA)
+        Template(f"{{{{{expression}}}}}").render(data)
     assert problem in caught.value.message
 
 

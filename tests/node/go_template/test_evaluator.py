@@ -15,23 +15,6 @@ from localai.node.go_template.limits import MAX_NESTING, MAX_OUTPUT_BYTES
 from localai.node.go_template.template import Template
 from localai.node.go_template.values import Field, Record, Value
 
-DATA: Value = {
-    "Input": "Hi",
-    "N": 3,
-    "F": 1.5,
-    "T": True,
-    "L": ["a", "b", "c"],
-    "E": [],
-    "M": {"b": 1, "a": 2},
-    "S": "x y",
-    "Nil": None,
-    "EmptyS": "",
-    "Z": 0,
-    "Nest": {"A": {"B": "deep"}},
-    "LL": [[1, 2], [3]],
-    "U": "é<b>&\"'",
-}
-
 
 @pytest.mark.parametrize(
     ("template", "text"),
@@ -289,8 +272,8 @@ DATA: Value = {
         ("{{$if := 1}}{{$if}}", "1"),
     ],
 )
-def test_templates_give_what_go_gives(template: str, text: str) -> None:
-    assert Template(template).render(DATA) == text
+def test_templates_give_what_go_gives(template: str, text: str, data: Value) -> None:
+    assert Template(template).render(data) == text
 
 
 @pytest.mark.parametrize(
@@ -349,9 +332,9 @@ def test_any_value_can_be_the_dot(template: str, data: Value, text: str) -> None
         ("{{range .Nulls}}{{.x}}{{end}}", "<nil> has no field .x"),  # an element that is nil is not missing
     ],
 )
-def test_where_go_stops_we_stop(template: str, problem: str) -> None:
+def test_where_go_stops_we_stop(template: str, problem: str, data: Value) -> None:
     with pytest.raises(TemplateFailed) as caught:
-        Template(template).render({**DATA, "Nulls": [None]})  # type: ignore[dict-item]  # DATA is a dict
+        Template(template).render({**data, "Nulls": [None]})  # type: ignore[dict-item]  # data is a dict
     assert problem in caught.value.message
 
 
@@ -416,17 +399,17 @@ def test_the_deepest_that_is_allowed_works() -> None:
         Template(blocks).render(value)
 
 
-def test_python_s_own_attributes_are_out_of_reach() -> None:
+def test_python_s_own_attributes_are_out_of_reach(data: Value) -> None:
     for template in ("{{.__class__}}", "{{.Input.__class__}}", "{{.L.append}}", "{{.M.keys}}", "{{$.__init__}}"):
         with suppress(TemplateFailed):
-            assert Template(template).render(DATA) == "<no value>"
+            assert Template(template).render(data) == "<no value>"
 
 
-def test_rendering_changes_nothing() -> None:
-    before = json.dumps(DATA)
+def test_rendering_changes_nothing(data: Value) -> None:
+    before = json.dumps(data)
     template = Template('{{$m := .M}}{{$l := append .L "z"}}{{range .L}}{{.}}{{end}}{{len $l}}')
-    assert template.render(DATA) == template.render(DATA) == "abc4"
-    assert json.dumps(DATA) == before
+    assert template.render(data) == template.render(data) == "abc4"
+    assert json.dumps(data) == before
 
 
 def test_functions_that_exist_can_be_called() -> None:

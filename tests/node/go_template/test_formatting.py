@@ -22,23 +22,6 @@ from localai.node.go_template.limits import MAX_NESTING, MAX_TEXT_CHARS, Budget
 from localai.node.go_template.template import Template
 from localai.node.go_template.values import MISSING, Field, Record, Value
 
-DATA: Value = {
-    "Input": "Hi",
-    "N": 3,
-    "F": 1.5,
-    "T": True,
-    "L": ["a", "b", "c"],
-    "E": [],
-    "M": {"b": 1, "a": 2},
-    "S": "x y",
-    "Nil": None,
-    "EmptyS": "",
-    "Z": 0,
-    "Nest": {"A": {"B": "deep"}},
-    "LL": [[1, 2], [3]],
-    "U": "é<b>&\"'",
-}
-
 
 @pytest.mark.parametrize(
     ("expression", "text"),
@@ -178,8 +161,8 @@ DATA: Value = {
         ("print .Nest.X", "<nil>"),
     ],
 )
-def test_printing_is_go_s(expression: str, text: str) -> None:
-    assert Template(f"{{{{{expression}}}}}").render(DATA) == text
+def test_printing_is_go_s(expression: str, text: str, data: Value) -> None:
+    assert Template(f"{{{{{expression}}}}}").render(data) == text
 
 
 @pytest.mark.parametrize(
@@ -200,9 +183,9 @@ def test_printing_is_go_s(expression: str, text: str) -> None:
         ('printf "%.9999999f" 1.5', "more than 1 MiB"),
     ],
 )
-def test_what_cannot_be_printed_is_said(expression: str, problem: str) -> None:
+def test_what_cannot_be_printed_is_said(expression: str, problem: str, data: Value) -> None:
     with pytest.raises(Exception, match="column") as caught:
-        Template(f"{{{{{expression}}}}}").render(DATA)
+        Template(f"{{{{{expression}}}}}").render(data)
     assert problem in str(caught.value)
 
 

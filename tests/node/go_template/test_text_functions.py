@@ -15,23 +15,6 @@ from localai.node.go_template.template import Template
 from localai.node.go_template.text_functions import lower, title, upper
 from localai.node.go_template.values import Value
 
-DATA: Value = {
-    "Input": "Hi",
-    "N": 3,
-    "F": 1.5,
-    "T": True,
-    "L": ["a", "b", "c"],
-    "E": [],
-    "M": {"b": 1, "a": 2},
-    "S": "x y",
-    "Nil": None,
-    "EmptyS": "",
-    "Z": 0,
-    "Nest": {"A": {"B": "deep"}},
-    "LL": [[1, 2], [3]],
-    "U": "é<b>&\"'",
-}
-
 
 @pytest.mark.parametrize(
     ("expression", "text"),
@@ -163,8 +146,8 @@ DATA: Value = {
         ('quote "\\xff"', '"\\xff"'),
     ],
 )
-def test_they_do_what_sprig_s_do(expression: str, text: str) -> None:
-    assert Template(f"{{{{{expression}}}}}").render(DATA) == text
+def test_they_do_what_sprig_s_do(expression: str, text: str, data: Value) -> None:
+    assert Template(f"{{{{{expression}}}}}").render(data) == text
 
 
 @pytest.mark.parametrize(
