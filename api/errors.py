@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import msgspec
 
-from localai.api.schemas.errors import ErrorBody, OpenAIError
-from localai.mesh.errors import Category, LocalAIError
+from localai.api.error_shapes import Shape
+from localai.api.schemas.errors import (
+    AnthropicError,
+    AnthropicErrorBody,
+    ElevenLabsDetail,
+    ElevenLabsError,
+    ErrorBody,
+    FlatError,
+    OpenAIError,
+)
+from localai.mesh.errors import Category, LocalAIError, error_class
 
 STATUS: dict[Category, int] = {
     Category.INVALID_REQUEST: 400,
@@ -29,6 +39,15 @@ STATUS: dict[Category, int] = {
     Category.UNAVAILABLE: 503,
     Category.TIMEOUT: 504,
 }
+_STATUS_OF_CODE: dict[str, int] = {
+    "method_not_allowed": 405,
+    "request_too_slow": 408,
+    "headers_too_large": 431,
+    "unsupported_encoding": 415,
+    "too_many_connections": 429,
+    "top_n_too_small": 422,
+}
+"""Finer than their category."""
 _OPENAI_TYPES: dict[Category, str] = {
     Category.RATE_LIMITED: "rate_limit_error",
     Category.INTERNAL: "server_error",
@@ -39,9 +58,39 @@ _OPENAI_TYPES: dict[Category, str] = {
     Category.FORBIDDEN: "permission_error",
 }
 _TYPE = "invalid_request_error"
+_ANTHROPIC_TYPES: dict[Category, str] = {
+    Category.UNAUTHENTICATED: "authentication_error",
+    Category.FORBIDDEN: "permission_error",
+    Category.NOT_FOUND: "not_found_error",
+    Category.TOO_LARGE: "request_too_large",
+    Category.RATE_LIMITED: "rate_limit_error",
+    Category.INTERNAL: "api_error",
+    Category.UNSUPPORTED: "api_error",
+    Category.UPSTREAM_FAILED: "api_error",
+    Category.UNAVAILABLE: "overloaded_error",
+    Category.TIMEOUT: "timeout_error",
+}
+_RESPONSES_TYPES: dict[Category, str] = {
+    Category.NOT_FOUND: "not_found",
+    Category.RATE_LIMITED: "too_many_requests",
+    Category.INTERNAL: "server_error",
+    Category.UNSUPPORTED: "server_error",
+    Category.UPSTREAM_FAILED: "model_error",
+    Category.UNAVAILABLE: "server_error",
+    Category.TIMEOUT: "server_error",
+}
+_RESPONSES_TYPE_OF_CODE: dict[str, str] = {
+    "background_needs_store": _TYPE,
+    "events_evicted": _TYPE,
+}
+"""Where LocalAI documents another one than for the rest of the category."""
 KEY_REQUIRED = "An authentication key is required"
 CRASHED = "Something went wrong inside this node. Its log says what."
 """All that a client is told of a mistake in this program."""
+OPAQUE = "An error occurred. The node's log has it under the X-Correlation-ID of this answer."
+"""All that a client is told of anything with ``--opaque-errors``."""
+
+Body: TypeAlias = OpenAIError | AnthropicError | ElevenLabsError | FlatError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +98,7 @@ class Rendered:
     """What to send: status, headers, and the body as a struct."""
 
     status: int
-    body: OpenAIError
+    body: Body
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -62,9 +111,39 @@ def openai_body(error: LocalAIError) -> OpenAIError:
     return OpenAIError(ErrorBody(code=error.code, message=error.message, type=kind, param=error.param))
 
 
-def render_error(error: LocalAIError) -> Rendered:
+def error_body(error: LocalAIError, shape: Shape) -> Body:
+    """The body in the shape of an API."""
+    match shape:
+        case "anthropic":
+            kind = _ANTHROPIC_TYPES.get(error.category, _TYPE)
+            return AnthropicError(AnthropicErrorBody(type=kind, message=error.message))
+        case "responses":
+            kind = _RESPONSES_TYPES.get(error.category, "invalid_request")
+            kind = _RESPONSES_TYPE_OF_CODE.get(error.code, kind)
+            return OpenAIError(ErrorBody(code=error.code, message=error.message, type=kind, param=error.param))
+        case "elevenlabs":
+            return ElevenLabsError(ElevenLabsDetail(status=error.code, message=error.message))
+        case "flat":
+            return FlatError(error.message)
+        case _:
+            return openai_body(error)
+
+
+def status_of(error: LocalAIError) -> int:
+    """The status that an error is answered with."""
+    return _STATUS_OF_CODE.get(error.code) or STATUS[error.category]
+
+
+def hide_error(error: LocalAIError) -> LocalAIError:
+    """What ``--opaque-errors`` leaves of an error: its category, and when to come back."""
+    code = error.category.value
+    return error_class(error.category)(OPAQUE, code=code, retry_after_s=error.retry_after_s)
+
+
+def render_error(error: LocalAIError, shape: Shape = "openai", *, opaque: bool = False) -> Rendered:
     """The whole answer for an error before the first byte."""
-    return Rendered(STATUS[error.category], openai_body(error), _headers(error))
+    shown = hide_error(error) if opaque else error
+    return Rendered(status_of(error), error_body(shown, shape), _headers(error))
 
 
 def _headers(error: LocalAIError) -> dict[str, str]:

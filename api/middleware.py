@@ -1,34 +1,38 @@
-"""What happens around every handler, outermost first: headers, errors, limits, host, key (shell)."""
+"""What happens around every handler, outermost first: headers, errors, then who and what is let in (shell)."""
 
 from __future__ import annotations
 
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import structlog
 from aiohttp import web
 
 from localai.api.address_rules import check_host
-from localai.api.auth import is_allowed, presented_key
+from localai.api.auth import ExemptRoutes, KeyRing, presented_key
+from localai.api.error_shapes import shape_of
 from localai.api.errors import CRASHED, KEY_REQUIRED, render_error
 from localai.api.responses import json_response
 from localai.api.route_headers import route_headers
-from localai.api.web.headers import SECURITY_HEADERS
+from localai.api.server import BodyRefused
+from localai.api.site_rules import AllowedOrigins, check_site, cors_headers, is_preflight, preflight_headers
+from localai.api.state import ANSWER_HEADERS, SETTINGS
 from localai.mesh.errors import Category, InvalidRequest, LocalAIError, NotFound, TooLarge, Unauthenticated
-from localai.mesh.secrets import Secret
 
 _LOG = structlog.get_logger()
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware: TypeAlias = Any  # Any: aiohttp's protocol for middlewares is private
-PUBLIC_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/"})
-PUBLIC_PREFIX = "/static/"
+PUBLIC_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/", "/swagger"})
+PUBLIC_PREFIXES = ("/static/", "/swagger/")
 _SEND_LESS = "Send less, or start the node with a larger --upload-limit."
 _CORRELATION = re.compile(r"[\x21-\x7e]{1,128}")
 REQUEST_ID = web.RequestKey("request_id", str)
+ORIGINS = web.AppKey("origins", AllowedOrigins)
 DISPATCHED = web.RequestKey("dispatched", bool)
 """Set once the request has reached the dispatch, whose log line then tells how it ended."""
 
@@ -52,7 +56,9 @@ async def correlate(request: web.Request, handler: Handler) -> web.StreamRespons
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Headers that every response carries, streams included."""
-    response.headers.update(SECURITY_HEADERS)
+    response.headers.update(request.app[ANSWER_HEADERS])
+    if origins := request.app[ORIGINS]:
+        response.headers.update(cors_headers(request.headers.get("Origin"), origins))
     if request_id := request.get(REQUEST_ID):
         response.headers["X-Correlation-ID"] = request_id
     response.headers.update(route_headers(request))
@@ -66,7 +72,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         response = await handler(request)
     except LocalAIError as error:
-        response = error_response(error)
+        response = _answer(request, error)
         if DISPATCHED not in request:
             _LOG.info("request_refused", status=response.status, code=error.code, detail=error.detail)
     except web.HTTPException as exception:
@@ -74,19 +80,25 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.RequestPayloadError as exception:
         _LOG.info("request_unreadable", detail=str(exception)[:300])
         message = "The body cannot be read. Make sure that it is what its Content-Encoding and length say."
-        response = error_response(InvalidRequest(message, code="unreadable_body"))
+        response = _answer(request, InvalidRequest(message, code="unreadable_body"))
+    except BodyRefused as refused:
+        _LOG.info("request_refused", status=408, code=refused.error.code, detail="")
+        response = _answer(request, refused.error)
     except Exception as exception:  # the top of a request: it must become an answer
         _LOG.exception("request_crashed", kind=type(exception).__name__)
-        response = error_response(LocalAIError(CRASHED))
+        response = _answer(request, LocalAIError(CRASHED))
     _LOG.debug("request_done", status=response.status, total_ms=round((time.monotonic() - began) * 1000, 1))
     return response
 
 
-def error_response(error: LocalAIError) -> web.Response:
-    """An error as a whole response."""
-    rendered = render_error(error)
-    status = 405 if isinstance(error, MethodNotAllowed) else rendered.status
-    return json_response(rendered.body, status=status, headers=rendered.headers)
+def _answer(request: web.Request, error: LocalAIError) -> web.Response:
+    """An error as a whole response, in the shape of the path."""
+    opaque = request.app[SETTINGS].protection.opaque_errors
+    rendered = render_error(error, shape_of(request.path), opaque=opaque)
+    response = json_response(rendered.body, status=rendered.status, headers=rendered.headers)
+    if not request.content.is_eof():
+        response.force_close()  # the rest of the body may never come, and the next request would be taken for it
+    return response
 
 
 def _http_exception(request: web.Request, exception: web.HTTPException) -> web.Response:
@@ -95,53 +107,76 @@ def _http_exception(request: web.Request, exception: web.HTTPException) -> web.R
     match exception:
         case web.HTTPMethodNotAllowed(allowed_methods=allowed):
             methods = ", ".join(sorted(allowed))
-            response = error_response(MethodNotAllowed(f"{request.method} is not allowed here. Use {methods}."))
+            response = _answer(request, MethodNotAllowed(f"{request.method} is not allowed here. Use {methods}."))
             response.headers["Allow"] = methods
             return response
         case web.HTTPNotFound() | web.HTTPForbidden():  # the latter for folders of static files
             message = f"There is nothing at {path}. GET /v1/models lists the models; the API begins with /v1."
-            return error_response(NotFound(message, code="unknown_path"))
+            return _answer(request, NotFound(message, code="unknown_path"))
         case web.HTTPRequestEntityTooLarge():
-            return error_response(TooLarge(f"The body is larger than this node accepts. {_SEND_LESS}"))
+            return _answer(request, TooLarge(f"The body is larger than this node accepts. {_SEND_LESS}"))
         case _:
-            response = error_response(InvalidRequest(exception.reason, code="bad_request"))
+            response = _answer(request, InvalidRequest(exception.reason, code="bad_request"))
             response.set_status(exception.status)
             return response
 
 
-def limit_body(limit_bytes: int) -> Middleware:
-    """Refuse a body that announces more than ``limit_bytes``; 0 is no limit. aiohttp counts the unannounced ones."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who and what is let in. ``names`` are host names of this node; a body limit of 0 means none."""
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        length = request.content_length
-        if limit_bytes and length is not None and length > limit_bytes:
-            raise TooLarge(f"The body has {length} bytes and this node accepts {limit_bytes}. {_SEND_LESS}")
-        return await handler(request)
+    max_body_bytes: int = 0
+    names: frozenset[str] = frozenset()
+    keys: KeyRing = field(default_factory=lambda: KeyRing(()))
+    exempt: ExemptRoutes = field(default_factory=lambda: ExemptRoutes(()))
+    origins: AllowedOrigins = field(default_factory=AllowedOrigins)
+    checks_sites: bool = True
 
-    return middleware
+    def check(self, request: web.Request) -> None:
+        """Let a request in.
 
-
-def require_host(names: Set[str]) -> Middleware:
-    """Refuse host names that are not ours."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        check_host(request.headers.get("Host", ""), names)
-        return await handler(request)
-
-    return middleware
-
-
-def require_key(keys: tuple[Secret[str], ...]) -> Middleware:
-    """Ask for a key everywhere but on the probes and the static parts of the page; without keys, nowhere."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        path = request.path
-        public = request.method in ("GET", "HEAD") and (path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX))
-        if keys and not public and not is_allowed(presented_key(request.headers, request.cookies), keys):
+        Raises:
+            LocalAIError: it may not come in.
+        """
+        headers = request.headers
+        check_host(headers.get("Host", ""), self.names)  # aiohttp refuses two of them
+        if self.checks_sites:
+            check_site(request.method, headers, self.origins)
+        if self.keys and not self._is_public(request) and not self.keys.has(presented_key(headers, request.cookies)):
             raise Unauthenticated(KEY_REQUIRED)
+        self._check_body(request)
+
+    def _check_body(self, request: web.Request) -> None:
+        length, limit = request.content_length, self.max_body_bytes
+        if limit and length is not None and length > limit:
+            raise TooLarge(f"The body has {length} bytes and this node accepts {limit}. {_SEND_LESS}")
+        packing = request.headers.get("Content-Encoding", "identity").strip().lower()
+        if packing in ("", "identity"):
+            return
+        if not limit or request.content_type.startswith("multipart/"):
+            # Nothing counts here what such a body becomes, and 10 kB can become 10 GB.
+            message = "A packed body is not accepted here. Send it without Content-Encoding."
+            raise InvalidRequest(message, code="unsupported_encoding")
+
+    def _is_public(self, request: web.Request) -> bool:
+        if request.method not in ("GET", "HEAD"):
+            return False
+        path = request.path
+        if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES):
+            return True
+        resource = request.match_info.route.resource
+        return request.method == "GET" and resource is not None and self.exempt.covers(resource.canonical)
+
+
+def admit(admission: Admission) -> Middleware:
+    """Ask ``admission`` about every request, and answer the questions that browsers ask before theirs."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if admission.origins and is_preflight(request.method, request.headers):
+            check_host(request.headers.get("Host", ""), admission.names)
+            return web.Response(status=204, headers=preflight_headers(request.headers, admission.origins))
+        admission.check(request)
         return await handler(request)
 
     return middleware

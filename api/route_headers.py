@@ -7,15 +7,32 @@ end of its peer id, never by its host name.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from localai.api.state import SETTINGS
+from localai.mesh.errors import InvalidRequest
 from localai.node.dispatch import OnRoute, Route
 
 NODE_HEADER = "X-LocalAI-Node"
 ROUTE_HEADER = "X-LocalAI-Route"
+LOCAL_ONLY_HEADER = "X-LocalAI-Local-Only"
+_YES = frozenset({"true", "1", "yes"})
+_NO = frozenset({"", "false", "0", "no"})
 _ROUTE = web.RequestKey("route", Route)
+
+
+def is_local_only(headers: Mapping[str, str]) -> bool:
+    """Whether a request must not leave this node.
+
+    Raises:
+        InvalidRequest: the header has a value that is neither yes nor no.
+    """
+    value = headers.get(LOCAL_ONLY_HEADER, "").strip().lower()
+    if value not in _YES | _NO:
+        raise InvalidRequest(f"The header {LOCAL_ONLY_HEADER} has an unknown value. Send 'true' or 'false'.")
+    return value in _YES
 
 
 def keep_route(request: web.Request) -> OnRoute:

@@ -6,6 +6,7 @@ a blank line ends an event, a line that begins with a colon is a comment.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -40,3 +41,18 @@ def encode_event(event: SseEvent) -> bytes:
 
 def _single_line(text: str) -> bytes:
     return text.replace("\r", " ").replace("\n", " ").encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamForm:
+    """How the events of a stream are written."""
+
+    content_type: str
+    encode: Callable[[SseEvent], bytes]
+    keep_alive: bytes
+    """What breaks a long silence; empty for nothing."""
+
+
+SSE = StreamForm("text/event-stream", encode_event, KEEP_ALIVE)
+NDJSON = StreamForm("application/x-ndjson", lambda event: event.data + b"\n", b" ")
+"""One JSON value on each line, as in Ollama's API. Its clients choke on empty lines, but JSON may begin with blanks."""

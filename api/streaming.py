@@ -8,22 +8,23 @@ handler, which closes the event stream, which tells the worker to stop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
 import msgspec
 import structlog
 from aiohttp import web
 
-from localai.api.dialects.answer import Renderer
+from localai.api.dialects.answer import E, Renderer, StreamRenderer
 from localai.api.dialects.exchange import Exchange, join_deltas
-from localai.api.errors import CRASHED
+from localai.api.errors import CRASHED, hide_error
 from localai.api.route_headers import keep_route
-from localai.api.sse import KEEP_ALIVE, encode_event
+from localai.api.sse import SSE, StreamForm
+from localai.api.state import SETTINGS
 from localai.mesh.errors import LocalAIError
 from localai.node.dispatch import Dispatch, OnRoute, ignore_route
 from localai.node.inference import Failed, error_from_failed, failed_from_error
-from localai.node.output_parser import AnswerEvent
+from localai.node.output_parser import AnswerEvent, AnswerFinished
 
 _LOG = structlog.get_logger()
 
@@ -33,7 +34,7 @@ WRITE_TIMEOUT_S = 30.0
 """A client that takes no byte for so long has stopped reading."""
 _NEVER_BLOCKS = 16_384
 """Bytes that an empty send buffer takes at once: below asyncio's high-water mark of 64 KiB."""
-HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def answer_events(
@@ -41,9 +42,9 @@ async def answer_events(
 ) -> AsyncGenerator[list[AnswerEvent], None]:
     """The exchange's answer, all that is ready at a time, ending with exactly one terminal event."""
     for request in exchange.requests:
-        async with aclosing(dispatch.generate_batches(request, on_route)) as batches:
+        async with aclosing(dispatch.answer_batches(request, on_route)) as batches:
             async for batch in batches:
-                if answers := exchange.feed(batch):
+                if answers := join_deltas(exchange.feed(batch)):
                     yield answers
         if not exchange.closed and (answers := exchange.next_request()):
             yield answers
@@ -67,16 +68,27 @@ async def whole_answer(
 
 
 async def stream_answer(
-    http: web.Request, dispatch: Dispatch, exchange: Exchange, renderer: Renderer
+    http: web.Request, dispatch: Dispatch, exchange: Exchange, renderer: Renderer, form: StreamForm = SSE
 ) -> web.StreamResponse:
-    """Send the answer as server-sent events.
+    """Send the answer as a stream of events.
 
     Raises:
         LocalAIError: it failed before anything was sent.
     """
-    stream = EventStream(http)
+    return await stream_batches(http, answer_events(dispatch, exchange, keep_route(http)), renderer, form)
+
+
+async def stream_batches(
+    http: web.Request, batches: AsyncGenerator[list[E], None], renderer: StreamRenderer[E], form: StreamForm = SSE
+) -> web.StreamResponse:
+    """Send what an answer is made of, with exactly one terminal event at the end, as a stream of events.
+
+    Raises:
+        LocalAIError: it failed before anything was sent.
+    """
+    stream = EventStream(http, form)
     try:
-        await _pump(stream, http, dispatch, exchange, renderer)
+        await _pump(stream, http, batches, renderer)
         await stream.end()
     except ConnectionError:
         pass  # the client left; closing the batches has told the worker
@@ -90,15 +102,16 @@ async def stream_answer(
 
 
 async def _pump(
-    stream: EventStream, http: web.Request, dispatch: Dispatch, exchange: Exchange, renderer: Renderer
+    stream: EventStream, http: web.Request, answers: AsyncGenerator[list[E], None], renderer: StreamRenderer[E]
 ) -> None:
     complete = False
+    opaque = http.app[SETTINGS].protection.opaque_errors
     try:
-        async with aclosing(answer_events(dispatch, exchange, keep_route(http))) as batches:
+        async with aclosing(answers) as batches:
             async for batch in batches:
-                if data := _render(batch, renderer, begun=stream.begun):
+                if data := _render(batch, renderer, stream.form, begun=stream.begun, opaque=opaque):
                     await stream.write(data)
-                    complete = exchange.closed
+                    complete = isinstance(batch[-1], AnswerFinished | Failed)
     except (ConnectionError, TimeoutError):
         raise
     except Exception as exception:  # a second status cannot be sent: it must become the stream's last event
@@ -106,23 +119,32 @@ async def _pump(
             raise
         _LOG.exception("stream_crashed", kind=type(exception).__name__)
         if not complete:
-            await stream.write(_render([failed_from_error(LocalAIError(CRASHED))], renderer, begun=True))
+            failed = failed_from_error(LocalAIError(CRASHED))
+            crashed: list[E | Failed] = [failed]
+            await stream.write(_render(crashed, renderer, stream.form, begun=True, opaque=opaque))
 
 
-def _render(batch: list[AnswerEvent], renderer: Renderer, *, begun: bool) -> bytes:
+def _render(
+    batch: Sequence[E | Failed], renderer: StreamRenderer[E], form: StreamForm, *, begun: bool, opaque: bool
+) -> bytes:
     data = b""
-    for answer in join_deltas(batch):
-        if isinstance(answer, Failed) and not begun and not data:
-            raise error_from_failed(answer)
-        data += b"".join(encode_event(event) for event in renderer.stream(answer))
+    for answer in batch:
+        if isinstance(answer, Failed):
+            error = error_from_failed(answer)
+            if not begun and not data:
+                raise error
+            if opaque:
+                answer = failed_from_error(hide_error(error))
+        data += b"".join(form.encode(event) for event in renderer.stream(answer))
     return data
 
 
 class EventStream:
-    """A response of server-sent events that begins with its first bytes and is never silent for long after them."""
+    """A response of events that begins with its first bytes and is never silent for long after them."""
 
-    def __init__(self, http: web.Request) -> None:
-        self.response = web.StreamResponse(headers=HEADERS)
+    def __init__(self, http: web.Request, form: StreamForm = SSE) -> None:
+        self.form = form
+        self.response = web.StreamResponse(headers={"Content-Type": form.content_type, **_HEADERS})
         self._http = http
         self._loop = asyncio.get_running_loop()
         self._last_write = 0.0
@@ -168,4 +190,4 @@ class EventStream:
                 await asyncio.sleep(max(0.0, self._last_write + SILENCE_S - self._loop.time()))
                 if self._loop.time() - self._last_write >= SILENCE_S:
                     self._last_write = self._loop.time()
-                    await self.response.write(KEEP_ALIVE)
+                    await self.response.write(self.form.keep_alive)

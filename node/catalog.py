@@ -9,14 +9,14 @@ a model, and a disabled model is only a reason not to answer: neither is in :att
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from localai.mesh.errors import Forbidden, InvalidRequest, LocalAIError, ModelLoadFailed
 from localai.node.go_template.errors import BadTemplate
 from localai.node.model_config import ModelConfig, NameInFile, Problem, no_name, parse_definitions
 from localai.node.prompt_templates import PromptTemplates, check_templates, load_templates
-from localai.node.usecases import TEXT_USECASES
+from localai.node.usecase_reasons import usecase_reasons
 
 _GGUF = ".gguf"
 _LATER_PART = re.compile(r"-(\d{5})-of-\d{5}\.gguf\Z", re.IGNORECASE)
@@ -49,6 +49,13 @@ class Catalog:
     """Further names, each for one of the models or for one that only a peer has; sorted by name."""
     disabled: tuple[ModelConfig, ...] = ()
     """Not answered by this node; sorted by name."""
+    _called: Mapping[str, ModelConfig] = field(init=False, repr=False, compare=False)
+    _aliased: Mapping[str, str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # every request asks several times, so both are looked up rather than searched
+        object.__setattr__(self, "_called", _by_call(self.models))
+        object.__setattr__(self, "_aliased", {alias.name: alias.alias for alias in self.aliases})
 
     def names(self) -> tuple[str, ...]:
         """All names that can be asked for, sorted."""
@@ -56,12 +63,11 @@ class Catalog:
 
     def target(self, name: str) -> str:
         """The name that ``name`` stands for: another one if it is an alias."""
-        alias = _named(self.aliases, name)
-        return alias.alias if alias is not None else name
+        return self._aliased.get(name, name)
 
     def find(self, name: str) -> ModelConfig | None:
         """The model called ``name``, or that it is an alias of, or whose file is called so; None if there is none."""
-        return _called(self.models, self.target(name))
+        return self._called.get(self.target(name))
 
     def default(self, usecase: str) -> ModelConfig | None:
         """The first model for such requests; None when there is none."""
@@ -88,7 +94,8 @@ class Catalog:
                 param="model",
             )
         target = self.target(name)
-        if _named(self.disabled, name) or _called(self.disabled, target):
+        disabled = _by_call(self.disabled)
+        if name in disabled or target in disabled:
             message = f"The model '{name[:100]}' is disabled on this node. Ask for another one."
             return Forbidden(message, code="model_disabled", param="model")
         for problem in self.problems:
@@ -105,11 +112,7 @@ class Catalog:
 
 def serves(config: ModelConfig, usecase: str) -> bool:
     """Whether a model is for ``usecase``: what its definition says, or what is likely."""
-    if config.usecases:
-        return usecase in config.usecases
-    if config.embeddings or config.reranking:
-        return usecase == ("embeddings" if config.embeddings else "rerank")
-    return usecase in TEXT_USECASES
+    return usecase in usecase_reasons(config)
 
 
 def catalog_from_listing(listing: FolderListing, name_in_file: NameInFile = no_name) -> Catalog:
@@ -173,15 +176,10 @@ def _with_templates(
     return (replace(config, templates=loaded),)
 
 
-def _named(configs: Iterable[ModelConfig], name: str) -> ModelConfig | None:
-    return next((config for config in configs if config.name == name), None)
-
-
-def _called(configs: Iterable[ModelConfig], name: str) -> ModelConfig | None:
-    """The one of this name, else the first whose file has it."""
-    configs = tuple(configs)
-    named = _named(configs, name)
-    return named or next((config for config in configs if name and config.model_file == name), None)
+def _by_call(configs: Sequence[ModelConfig]) -> Mapping[str, ModelConfig]:
+    """What each name means: the model of that name, else the first whose file has it."""
+    by_file = {config.model_file: config for config in reversed(configs) if config.model_file}
+    return by_file | {config.name: config for config in configs}
 
 
 def _add(models: dict[str, ModelConfig], config: ModelConfig, problems: list[Problem]) -> None:

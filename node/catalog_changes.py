@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from localai.node.catalog import Catalog
 from localai.node.model_config import ModelConfig
@@ -34,6 +34,23 @@ def changes(before: Catalog, after: Catalog) -> CatalogChanges:
         changed=tuple(changed),
         outdated=tuple(name for name in changed if _loading(new[name]) != _loading(old[name])),
     )
+
+
+def with_last_good(before: Catalog, after: Catalog) -> Catalog:
+    """``after``, with the models of ``before`` whose definition can no longer be used, as they were.
+
+    Somebody is editing it: what worked goes on working until the file is right again, or gone.
+    """
+    readable = {config.source for config in (*after.models, *after.aliases, *after.disabled)}
+    broken = {problem.model for problem in after.problems}
+    unreadable = {problem.source for problem in after.problems} - readable
+    kept = {config.name: config for config in before.models if config.source in unreadable or config.name in broken}
+    for config in (*after.models, *after.aliases, *after.disabled):
+        if config.source:
+            kept.pop(config.name, None)
+    files = {config.model_file for config in kept.values()}
+    models = {config.name: config for config in after.models if config.source or config.model_file not in files}
+    return replace(after, models=tuple(config for _, config in sorted((models | kept).items())))
 
 
 def _loading(config: ModelConfig) -> tuple[object, ...]:

@@ -5,7 +5,8 @@ typer gives the commands and their help; the tokens are read by ``arguments`` an
 values of booleans, lists and environment names follow LocalAI's rules (docs/decisions/0001-command-line.md).
 Heavy imports happen inside the command that needs them, so that help and completion stay quick.
 
-Exit codes: 0 done, 1 a problem that the message explains, 80 wrong command line, 130 interrupted.
+Exit codes: 0 done, 1 a problem that the message explains, 2 a scan that could not look at everything, 80 wrong command
+line, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -27,10 +28,12 @@ from localai.mesh.secrets import Secret
 from localai.node import completion, dotenv_files
 from localai.node.argument_hiding import hide_secrets
 from localai.node.arguments import HELP_FLAGS, closest_command, parse, split_command
+from localai.node.effective_options import EffectiveOption, effective_options
 from localai.node.option_table import (
     COMMANDS,
     FEDERATED,
     GGUF_INFO,
+    HF_SCAN,
     MODELS,
     MODELS_DELETE,
     MODELS_INFO,
@@ -40,11 +43,12 @@ from localai.node.option_table import (
     TOKEN_INSPECT,
     TOKEN_NEW,
     TOKEN_QR,
+    USECASES,
     commands_under,
     options_of,
 )
 from localai.node.option_values import Places
-from localai.node.options import Argument, Command, Option, UsageError, Values, is_set, resolve
+from localai.node.options import Argument, Command, Option, UsageError, Values, is_set, resolve, without_effect
 from localai.node.settings import (
     LogSettings,
     Settings,
@@ -125,6 +129,8 @@ def build_app(start: Start) -> typer.Typer:
         MODELS_DELETE: _models_delete,
         MODELS_INFO: _models_info,
         GGUF_INFO: _gguf_info,
+        HF_SCAN: _hf_scan,
+        USECASES: _usecases,
         "version": _version,
         "completion": _completion,
     }
@@ -153,10 +159,10 @@ def _typer_group(text: str) -> typer.Typer:
 
 def start_node(settings: Settings) -> int:
     """Compose the node from its parts and run it."""
-    from localai.api.app import make_app
+    from localai.api.app import make_runner
     from localai.node.serve import run_node
 
-    return run_node(settings, make_app)
+    return run_node(settings, make_runner)
 
 
 Given: TypeAlias = dict[str, tuple[str, ...]]
@@ -172,23 +178,31 @@ class _Read:
     values: Values
     log: LogSettings
     problems: list[dotenv_files.Problem]
+    options: tuple[EffectiveOption, ...]
 
 
 def _read(command: str, given: Given) -> _Read:
     places = _places()
+    before = frozenset(os.environ)
     problems = dotenv_files.load(Path(places.cwd), Path(places.home))
     options = options_of(command)
     values = resolve(options, given, os.environ, places)
+    for option in without_effect(options, given, os.environ):
+        _say_hint(f"{option.flag} has no effect yet: {option.no_effect}.")
     level = next(option for option in options if option.key == "log_level")
     log = build_log_settings(values, level_is_explicit=is_set(level, given, os.environ))
-    return _Read(values, log, problems)
+    effective = effective_options(options, values, given, os.environ, os.environ.keys() - before)
+    return _Read(values, log, problems, effective)
 
 
 def _run(given: Given, start: Start) -> int:
     if "version" in given:
         return _version(given)
     read = _read(RUN, given)
-    settings = build_settings(read.values, given.get(_POSITIONALS, ()), read.log, _swarm_of_run(read.values, given))
+    settings = replace(
+        build_settings(read.values, given.get(_POSITIONALS, ()), read.log, _swarm_of_run(read.values, given)),
+        options=read.options,
+    )
     _configure_logs(read, settings.secrets)
     return start(settings)
 
@@ -214,7 +228,9 @@ def _federated(given: Given, start: Start) -> int:
             f"{FEDERATED} needs a network token, in LOCALAI_P2P_TOKEN or a file for --p2p-token-file: that of a node "
             f'started with "{start_swarm}", or a new one from "{make_token}"'
         )
-    settings = build_entry_settings(read.values, read.log, build_swarm_settings(read.values, token))
+    settings = replace(
+        build_entry_settings(read.values, read.log, build_swarm_settings(read.values, token)), options=read.options
+    )
     _configure_logs(read, settings.secrets)
     return start(settings)
 
@@ -280,6 +296,19 @@ def _gguf_info(given: Given) -> int:
     from localai.node.model_commands import show_gguf
 
     return show_gguf(_values(GGUF_INFO, given), given[_POSITIONALS][0])
+
+
+def _hf_scan(given: Given) -> int:
+    from localai.node.scan_command import scan_models
+
+    columns = shutil.get_terminal_size().columns
+    return scan_models(_values(HF_SCAN, given), given.get(_POSITIONALS, ()), os.environ, columns)
+
+
+def _usecases(given: Given) -> int:
+    from localai.node.usecase_command import print_usecases
+
+    return print_usecases(_values(USECASES, given), given.get(_POSITIONALS, ()))
 
 
 def _values(command: str, given: Given) -> Values:

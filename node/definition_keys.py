@@ -36,7 +36,7 @@ def _keys(**texts: str) -> Mapping[str, Kind]:
 
 TOP_LEVEL = _keys(
     text="name backend description usage system_prompt grammar alias prompt_cache_path lora_adapter lora_base"
-    " draft_model mmproj reasoning_effort",
+    " draft_model mmproj reasoning_effort share",
     word="type main_gpu tensor_split quantization load_format dtype flash_attention cache_type_k cache_type_v"
     " rope_scaling",
     flag="f16 debug embeddings reranking cuda disabled pinned numa mmap mmlock low_vram prompt_cache_all"

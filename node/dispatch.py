@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Set
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,19 +19,23 @@ import structlog
 
 from localai.mesh.errors import InvalidRequest, LocalAIError, NotFound, Unavailable
 from localai.mesh.ids import PeerId, short_id
+from localai.node.answer_report import AnswerReport, Outcome, token_gap_s
 from localai.node.catalog import Catalog
 from localai.node.inference import (
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
-    GenerateRequest,
+    Request,
     Tokens,
     failed_from_error,
     is_terminal,
 )
 from localai.node.local_models import LocalModels, ModelStatus, Resources, Supervise
+from localai.node.model_config import ModelConfig
 from localai.node.peers.peers import Peers
 from localai.node.peers.record import ModelRecord, NodeRecord
+from localai.node.request_defaults import NO_DEFAULTS
+from localai.node.residency import ResidencyRules
 from localai.node.routing.decide import Choice, decide
 from localai.node.routing.failover import Attempts
 from localai.node.routing.replica import Candidate, ReplicaLoad
@@ -82,6 +86,15 @@ def _ignore_catalog(catalog: Catalog) -> None:
     """Nobody wants to know."""
 
 
+def _ignore_report(report: AnswerReport) -> None:
+    """Nobody counts."""
+
+
+def _unknown_content(config: ModelConfig) -> bytes:
+    """Nobody has hashed anything."""
+    return b""
+
+
 class Dispatch:
     """The node's front door for work."""
 
@@ -100,6 +113,10 @@ class Dispatch:
         self._peers: Peers | None = None
         self.on_catalog: Callable[[Catalog], None] = _ignore_catalog
         """Told of the models whenever they have changed."""
+        self.content_of: Callable[[ModelConfig], bytes] = _unknown_content
+        """The hash of what a model is made of; empty while it is not known."""
+        self.on_answer: Callable[[AnswerReport], None] = _ignore_report
+        """Told of every answer at its end, those for peers too."""
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -120,13 +137,30 @@ class Dispatch:
         return self._in_flight > 0
 
     @property
+    def in_flight(self) -> int:
+        """Answers that are under way, ours and those of peers."""
+        return self._in_flight
+
+    @property
+    def residency(self) -> ResidencyRules:
+        """Which models stay in memory."""
+        return self._local.memory.rules
+
+    def change_residency(self, rules: ResidencyRules, interval_s: float) -> None:
+        """From now on other rules, looked at in this interval by ``keep_watch``."""
+        self._local.memory.change(rules, interval_s)
+
+    @property
     def peers(self) -> Peers | None:
         """The swarm; None when this node is alone."""
         return self._peers
 
-    def open(self, catalog: Catalog) -> None:
-        """Take requests for these models from now on; may be called again when they have changed."""
-        self._local.replace(catalog)
+    def open(self, catalog: Catalog, renewed: Set[str] = frozenset()) -> None:
+        """Take requests for these models from now on; may be called again when they have changed.
+
+        ``renewed`` names model files that are not what they were.
+        """
+        self._local.replace(catalog, renewed)
         self._phase = Phase.READY
         self.on_catalog(catalog)
         if self._peers is not None:
@@ -172,6 +206,36 @@ class Dispatch:
         """
         await self._local.preload(name)
 
+    async def load(self, name: str) -> None:
+        """Load a model of this machine into memory; returns when it is there.
+
+        Raises:
+            LocalAIError: there is no such model here, or it cannot be loaded.
+        """
+        self.check_open()
+        await self._local.load(name)
+
+    async def unload(self, name: str) -> None:
+        """Take a model of this machine out of memory; returns when its worker has ended.
+
+        Raises:
+            NotFound: it is not loaded.
+            LocalAIError: there is no such model here.
+        """
+        self.check_open()
+        await self._local.unload(name)
+
+    def check_open(self) -> None:
+        """See that requests are taken.
+
+        Raises:
+            Unavailable: not yet, or not any more.
+        """
+        if self._phase is Phase.STARTING:
+            raise Unavailable("This node is still installing its models. Try again soon.", retry_after_s=5.0)
+        if self._phase is Phase.CLOSING:
+            raise Unavailable("This node is shutting down. Ask another node, or try again later.")
+
     def models(self) -> tuple[ModelStatus, ...]:
         """Every model of this machine with the state of its worker, in the catalogue's order."""
         return self._local.statuses()
@@ -189,22 +253,43 @@ class Dispatch:
         return self._phase is Phase.CLOSING
 
     def replicas(self) -> tuple[ReplicaLoad, ...]:
-        """Models of this machine, and how busy they are."""
+        """Models of this machine that members may use, and how busy they are."""
         return self._local.replicas() if self._phase is Phase.READY else ()
+
+    def refuses(self, model: str) -> LocalAIError | None:
+        """Why a member gets no answer from this model: it is private, which is said as if it were not there."""
+        config = self.catalog.find(model)
+        return missing_model(model) if config is not None and config.is_private else None
+
+    def definition(self, name: str) -> ModelConfig:
+        """What requests for a model mean where they say nothing; of a model of others, as far as they tell."""
+        config = self.catalog.find(name)
+        if config is None:
+            peers = self._peers
+            name = self.catalog.target(name)
+            config = ModelConfig(name, name, defaults=peers.defaults(name) if peers is not None else NO_DEFAULTS)
+        return config
 
     def record(self) -> NodeRecord:
         """What this node says of itself to the swarm."""
         models = tuple(
-            ModelRecord(status.config.name, status.config.backend, status.worker.facts if status.worker else None)
+            ModelRecord(
+                name=status.config.name,
+                backend=status.config.backend,
+                facts=status.worker.facts if status.worker else None,
+                defaults=status.config.defaults if status.config.defaults != NO_DEFAULTS else None,
+                content=self.content_of(status.config),
+            )
             for status in (self.models() if self._phase is Phase.READY else ())
+            if not status.config.is_private
         )
         return NodeRecord(program=self._program, serves=self.serves, draining=self.draining, models=models)
 
     # Requests
 
-    async def generate_batches(
-        self, request: GenerateRequest, on_route: OnRoute = ignore_route
-    ) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def answer_batches(
+        self, request: Request, on_route: OnRoute = ignore_route
+    ) -> AsyncGenerator[list[Event], None]:
         """The events of one request, all that are ready at a time, ending with exactly one terminal event.
 
         It never raises an error of ours. Closing the generator early stops the work. One log line tells how it went.
@@ -225,8 +310,9 @@ class Dispatch:
         finally:
             self._leave()
             account.log()
+            self.on_answer(account.report())
 
-    async def _attempts(self, request: GenerateRequest, on_route: OnRoute) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def _attempts(self, request: Request, on_route: OnRoute) -> AsyncGenerator[list[Event], None]:
         attempts = Attempts()
         failed: Failed | None = None
         while True:
@@ -248,22 +334,22 @@ class Dispatch:
                 else:
                     return
 
-    async def _ask(self, candidate: Candidate, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def _ask(self, candidate: Candidate, request: Request) -> AsyncGenerator[list[Event], None]:
         try:
             if candidate.peer is None:
-                source = self._local.generate_batches(request)
+                source = self._local.answer_batches(request)
             else:
                 session = self._peers.session(candidate.peer) if self._peers is not None else None
                 if session is None:
                     raise Unavailable("The node that was to answer is gone.", code="peer_lost")
-                source = session.generate_batches(msgspec.structs.replace(request, model=candidate.load.model))
+                source = session.answer_batches(msgspec.structs.replace(request, model=candidate.load.model))
             async with aclosing(source) as batches:
                 async for batch in batches:
                     yield batch
         except LocalAIError as error:
             yield [failed_from_error(error)]
 
-    def _choose(self, request: GenerateRequest, excluded: frozenset[PeerId | None]) -> Choice:
+    def _choose(self, request: Request, excluded: frozenset[PeerId | None]) -> Choice:
         """Who answers next.
 
         Raises:
@@ -277,11 +363,13 @@ class Dispatch:
             raise self._nobody(request)
         return choice
 
-    def _candidates(self, request: GenerateRequest) -> list[Candidate]:
+    def _candidates(self, request: Request) -> list[Candidate]:
         peers = self._peers if not request.local_only else None
         target = self._target() if not request.local_only else None
         name = self.catalog.target(request.model or self.default_model())
         config = self.catalog.find(name)
+        if config is not None and config.is_private:
+            peers = None
         found: list[Candidate] = []
         if config is not None and target is None and self._phase is Phase.READY:
             load = self._local.replica(config.name)
@@ -304,7 +392,7 @@ class Dispatch:
             raise NotFound(message, code="node_not_found")
         return target
 
-    def _nobody(self, request: GenerateRequest) -> LocalAIError:
+    def _nobody(self, request: Request) -> LocalAIError:
         """Why no node can answer."""
         model = request.model
         peers = self._peers if not request.local_only else None
@@ -318,10 +406,7 @@ class Dispatch:
         except InvalidRequest as error:
             if peers is None or not model:
                 return error
-            message = (
-                f"The model '{model[:100]}' does not exist here or in the swarm. Call GET /v1/models to see what does."
-            )
-            return InvalidRequest(message, code="model_not_found", param="model")
+            return missing_model(model)
         except LocalAIError as error:
             return error
         return Unavailable(f"No node can answer for model '{model[:100]}' now. Try again soon.", retry_after_s=1.0)
@@ -363,21 +448,28 @@ class Dispatch:
             await self._peers.aclose()
 
 
+def missing_model(name: str) -> InvalidRequest:
+    """There is no model of this name that the asker may use."""
+    message = f"The model '{name[:100]}' does not exist here or in the swarm. Call GET /v1/models to see what does."
+    return InvalidRequest(message, code="model_not_found", param="model")
+
+
 @dataclass(slots=True)
 class _Account:
     """What the log line of one request says."""
 
-    request: GenerateRequest
+    request: Request
     route: Route | None = None
     _began: float = field(default_factory=time.monotonic)
     _first_token: float | None = None
-    _end: GenerateEvent | None = None
+    _end: Event | None = None
+    _ended: float | None = None
 
-    def saw(self, batch: list[GenerateEvent]) -> None:
+    def saw(self, batch: list[Event]) -> None:
         if self._first_token is None and any(isinstance(event, Tokens) for event in batch):
             self._first_token = time.monotonic()
         if is_terminal(batch[-1]):
-            self._end = batch[-1]
+            self._end, self._ended = batch[-1], time.monotonic()
 
     def log(self) -> None:
         fields = self._fields(time.monotonic())
@@ -394,6 +486,19 @@ class _Account:
                 _LOG.warning("request_failed", **fields, code=code, error=message)
             case _:
                 _LOG.info("request_abandoned", **fields)
+
+    def report(self) -> AnswerReport:
+        ended = self._ended or time.monotonic()
+        first_s = self._first_token - self._began if self._first_token is not None else None
+        model, total_s = self.request.model, ended - self._began
+        match self._end:
+            case Finished(usage=usage):
+                gap_s = None if first_s is None else token_gap_s(self.request, usage, total_s - first_s)
+                return AnswerReport(model, Outcome.FINISHED, total_s, first_s, gap_s, usage)
+            case Failed():
+                return AnswerReport(model, Outcome.FAILED, total_s, first_s)
+            case _:
+                return AnswerReport(model, Outcome.ABANDONED, total_s, first_s)
 
     def _fields(self, now: float) -> dict[str, object]:
         ttft_ms = round((self._first_token - self._began) * 1000, 1) if self._first_token is not None else None

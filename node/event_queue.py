@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from localai.node.inference import GenerateEvent, GenerateRequest, is_terminal
+from localai.node.inference import Event, Request, is_terminal
 
 MAX_UNREAD_EVENTS = 8192
 """Events one request may have unread before it fails: what a client that stopped reading can make us hold."""
@@ -15,9 +15,9 @@ MAX_UNREAD_EVENTS = 8192
 class EventQueue:
     """One request and the events its reader has not taken yet. Nothing is taken in after the terminal event."""
 
-    request: GenerateRequest
+    request: Request
     ended: bool = False
-    _unread: list[GenerateEvent] = field(default_factory=list)
+    _unread: list[Event] = field(default_factory=list)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -25,7 +25,7 @@ class EventQueue:
         """True when the reader is too far behind."""
         return len(self._unread) >= MAX_UNREAD_EVENTS
 
-    def put(self, event: GenerateEvent) -> None:
+    def put(self, event: Event) -> None:
         """Add an event."""
         if self.ended:
             return
@@ -33,7 +33,7 @@ class EventQueue:
         self.ended = is_terminal(event)
         self._arrived.set()
 
-    async def take(self) -> tuple[list[GenerateEvent], bool]:
+    async def take(self) -> tuple[list[Event], bool]:
         """Wait for events; get all there are, and whether the terminal one is among them."""
         await self._arrived.wait()
         self._arrived.clear()

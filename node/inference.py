@@ -5,7 +5,9 @@ backends consume and produce the same ones. One generation is a stream
 
     Progress*  Started  (Progress | Tokens)*  (Finished | Failed)
 
-or ``Progress* Failed``: exactly one terminal event, and end of stream without one is a failure.
+or ``Progress* Failed``: exactly one terminal event, and end of stream without one is a failure. The other tasks have
+a result in place of ``Started`` and ``Tokens``: ``Embedded`` for each input, or one ``Scored`` or
+``Detokenized``, or one or more ``Tokenized``.
 The events carry raw token ids and bytes. ``output_parser.py`` turns them into text at the node where the
 request entered, so that another replica can continue from ids alone.
 
@@ -23,17 +25,56 @@ from localai.mesh.errors import Category, LocalAIError, error_class
 RequestId = NewType("RequestId", str)
 
 
+class ToolCall(msgspec.Struct, frozen=True, array_like=True):
+    """A call that the model asked for in an earlier turn. ``arguments`` is JSON text, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Media(msgspec.Struct, frozen=True, array_like=True):
+    """A picture or sound that belongs to a turn, as its file's bytes."""
+
+    kind: Literal["image", "audio", "video"]
+    data: bytes
+
+
 class ChatMessage(msgspec.Struct, frozen=True, array_like=True):
     """One turn. ``role`` is what the chat template knows: system, user, assistant, tool, ..."""
 
     role: str
     content: str
+    name: str = ""
+    reasoning: str = ""
+    """What the model thought before ``content``; assistant turns only."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    """The call that a tool's turn answers."""
+    media: tuple[Media, ...] = ()
+
+
+class Tool(msgspec.Struct, frozen=True, array_like=True):
+    """A function that the model may call. ``parameters`` is a JSON schema, as JSON text."""
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"
+    strict: bool = False
 
 
 class ChatInput(msgspec.Struct, frozen=True, array_like=True, tag="chat"):
     """A conversation, rendered by the worker with the model's own chat template."""
 
     messages: tuple[ChatMessage, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: Literal["auto", "required", "none"] = "auto"
+    """Whether the model may, must or must not call a tool."""
+    only_tool: str = ""
+    """With ``required``: the tool that must be called; empty for any."""
+    parallel_tool_calls: bool = True
+    reasoning_effort: str = ""
+    """``none`` turns thinking off; else a word for the template, empty for its default."""
 
 
 class TextInput(msgspec.Struct, frozen=True, array_like=True, tag="text"):
@@ -49,6 +90,21 @@ class TokenInput(msgspec.Struct, frozen=True, array_like=True, tag="tokens"):
 
 
 Prompt: TypeAlias = ChatInput | TextInput | TokenInput
+
+
+class JsonSchema(msgspec.Struct, frozen=True, array_like=True, tag="json_schema"):
+    """The answer must be JSON that this schema accepts. ``schema`` is JSON text; ``{}`` accepts every object."""
+
+    schema: str = "{}"
+
+
+class Grammar(msgspec.Struct, frozen=True, array_like=True, tag="grammar"):
+    """The answer must be a text of this grammar, written in llama.cpp's GBNF."""
+
+    gbnf: str
+
+
+Constraint: TypeAlias = JsonSchema | Grammar
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
@@ -69,7 +125,7 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     """0 to :data:`SEEDS` - 1; None draws a fresh one."""
 
 
-class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
+class GenerateRequest(msgspec.Struct, frozen=True, array_like=True, tag="generate"):
     """Continue a prompt."""
 
     id: RequestId
@@ -89,12 +145,79 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     """Seconds the caller still waits, counted from when this value was sent."""
     local_only: bool = False
     """Never leave the node where it entered."""
+    constraint: Constraint | None = None
+    logprobs: int | None = None
+    """None for no log probabilities; else how many likely alternatives come with each token, 0 to
+    :data:`MAX_TOP_LOGPROBS`."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token id -> what is added to its logit, -100 to 100."""
+
+
+class EmbedRequest(msgspec.Struct, frozen=True, array_like=True, tag="embed"):
+    """Turn each input into a vector."""
+
+    id: RequestId
+    model: str
+    inputs: tuple[Prompt, ...]
+    dimensions: int | None = None
+    """Numbers in each vector, for models that can be cut short; None for all."""
+    caller: str = ""
+    weight: float = 1.0
+    deadline_s: float | None = None
+    local_only: bool = False
+
+
+class RerankRequest(msgspec.Struct, frozen=True, array_like=True, tag="rerank"):
+    """Say how well each document answers the query."""
+
+    id: RequestId
+    model: str
+    query: str
+    documents: tuple[str, ...]
+    caller: str = ""
+    weight: float = 1.0
+    deadline_s: float | None = None
+    local_only: bool = False
+
+
+class TokenizeRequest(msgspec.Struct, frozen=True, array_like=True, tag="tokenize"):
+    """Text to token ids of the model's vocabulary, without ids of the beginning and the end."""
+
+    id: RequestId
+    model: str
+    text: str
+    caller: str = ""
+    weight: float = 1.0
+    deadline_s: float | None = None
+    local_only: bool = False
+    prompt: Prompt | None = None
+    """Counts in place of ``text``: the ids are those that a generation would begin with."""
+
+
+class DetokenizeRequest(msgspec.Struct, frozen=True, array_like=True, tag="detokenize"):
+    """Token ids to the bytes they stand for."""
+
+    id: RequestId
+    model: str
+    ids: tuple[int, ...]
+    caller: str = ""
+    weight: float = 1.0
+    deadline_s: float | None = None
+    local_only: bool = False
+
+
+Request: TypeAlias = GenerateRequest | EmbedRequest | RerankRequest | TokenizeRequest | DetokenizeRequest
 
 
 SEEDS = 2**32 - 1
 """How many seeds there are: llama.cpp takes the largest 32-bit number for "draw one yourself"."""
 MAX_CHOICES = 16
 MAX_STOP_STRINGS = 16
+MAX_TOP_LOGPROBS = 20
+MAX_EVENT_IDS = 1 << 16
+MAX_LOGIT_BIAS = 100.0
+MAX_INPUTS = 2048
+"""Inputs of one :class:`EmbedRequest`, and documents of one :class:`RerankRequest`."""
 
 FinishReason: TypeAlias = Literal["stop", "stop_string", "length"]
 """The model ended its turn; a stop string appeared; the token or context limit was reached."""
@@ -135,16 +258,53 @@ class Started(msgspec.Struct, frozen=True, array_like=True, tag="started"):
     parser_id: str = "plain"
 
 
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """How likely one token was: natural logarithm, at most 0."""
+
+    id: int
+    data: bytes
+    logprob: float
+    top: tuple[tuple[int, bytes, float], ...] = ()
+    """The most likely tokens at its place, best first: id, bytes, log probability."""
+
+
 class Tokens(msgspec.Struct, frozen=True, array_like=True, tag="tokens"):
     """New token ids of one choice and the bytes they stand for (which may end inside a character)."""
 
     choice: int
     ids: tuple[int, ...]
     data: bytes
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """One for each id, when they were asked for."""
+
+
+class Embedded(msgspec.Struct, frozen=True, array_like=True, tag="embedded"):
+    """The vector of one input: little-endian float32 numbers."""
+
+    index: int
+    vector: bytes
+
+
+class Scored(msgspec.Struct, frozen=True, array_like=True, tag="scored"):
+    """How well each document answers the query, in the order of the documents; more is better."""
+
+    scores: tuple[float, ...]
+
+
+class Tokenized(msgspec.Struct, frozen=True, array_like=True, tag="tokenized"):
+    """The next ids of a text, at most :data:`MAX_EVENT_IDS`."""
+
+    ids: tuple[int, ...]
+
+
+class Detokenized(msgspec.Struct, frozen=True, array_like=True, tag="detokenized"):
+    """The bytes of ids, which may end inside a character."""
+
+    data: bytes
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag="finished"):
-    """Success. ``reasons[i]`` belongs to choice i."""
+    """Success. ``reasons[i]`` belongs to choice i; tasks without choices have none."""
 
     reasons: tuple[FinishReason, ...]
     usage: Usage
@@ -161,10 +321,10 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     retry_after_s: float | None = None
 
 
-GenerateEvent: TypeAlias = Progress | Started | Tokens | Finished | Failed
+Event: TypeAlias = Progress | Started | Tokens | Embedded | Scored | Tokenized | Detokenized | Finished | Failed
 
 
-def is_terminal(event: GenerateEvent) -> bool:
+def is_terminal(event: Event) -> bool:
     """True for the one event that ends a stream."""
     return isinstance(event, (Finished, Failed))
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from localai.mesh.errors import Unsupported
 from localai.node.model_config import ModelConfig
 from localai.node.settings import Settings
 from localai.node.workers.frames import Load
-
-DEFAULT_SLOTS = 4
-"""Sequences at once. Each has a context of its own in memory, so more cost memory even when idle."""
-
 
 START_S = 0.3
 """A worker's start, without its model."""
@@ -34,9 +31,15 @@ def load_frame(config: ModelConfig, settings: Settings, cores: int) -> Load:
     return Load(
         model_path=str(Path(settings.models_path, config.model_file)),
         context_size=max(-1, config.context_size or settings.context_size),
-        slots=config.slots or DEFAULT_SLOTS,
+        slots=config.slots or settings.slots,
         threads=config.threads or settings.threads or default_threads(cores),
     )
+
+
+def missing_backends(wanted: Iterable[str], available: frozenset[str]) -> tuple[str, ...]:
+    """Those of the wanted backends that are not here. ``gallery@name`` means the backend ``name``."""
+    names = {text: text.lower() if "/" in text else text.lower().rpartition("@")[2] for text in wanted}
+    return tuple(text for text, name in names.items() if name not in available)
 
 
 def check_backend(config: ModelConfig, available: frozenset[str]) -> None:

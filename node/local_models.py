@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Set
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 
+from localai.mesh.errors import ModelLoadFailed, NotFound, Unavailable
 from localai.node.catalog import Catalog
 from localai.node.catalog_changes import changes
-from localai.node.inference import Finished, GenerateEvent, GenerateRequest
-from localai.node.loading import DEFAULT_SLOTS, expected_load_s
+from localai.node.features import EVERYTHING, Feature, check_features
+from localai.node.inference import Event, Finished, GenerateRequest, Request
+from localai.node.loading import expected_load_s
 from localai.node.model_config import ModelConfig
 from localai.node.model_memory import ModelMemory
-from localai.node.prepared_request import StopWordFilter, prepared_request
+from localai.node.prepared_request import StopWordFilter, prepared_task
 from localai.node.residency import ResidencyRules
 from localai.node.routing.replica import ReplicaLoad
 from localai.node.routing.speed import SpeedMeter
+from localai.node.settings import DEFAULT_SLOTS
 from localai.node.supervisor import ModelSupervisor
 from localai.node.workers.lifecycle import State, Statistics
 
@@ -28,6 +32,11 @@ def unknown_size(config: ModelConfig) -> int:
     return 0
 
 
+def everything(config: ModelConfig) -> frozenset[Feature]:
+    """For callers whose workers refuse by themselves."""
+    return EVERYTHING
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What the models of this machine may take."""
@@ -35,6 +44,16 @@ class Resources:
     rules: ResidencyRules = field(default_factory=ResidencyRules)
     size_of: Callable[[ModelConfig], int] = unknown_size
     """Bytes of a model's file; 0 when nobody can tell."""
+    slots: int = DEFAULT_SLOTS
+    """Requests that a model that does not say it answers side by side."""
+    features_of: Callable[[ModelConfig], frozenset[Feature]] = everything
+    """What the backend of a model can do."""
+
+
+_SETTLED = (State.READY, State.IDLE, State.BROKEN, State.CLOSED)
+_NOT_STOPPING = tuple(state for state in State if state is not State.STOPPING)
+RETIRE_S = 60.0
+"""What running answers get when their model has changed or is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,8 @@ class ModelStatus:
 
     config: ModelConfig
     worker: Statistics | None
+    pid: int = 0
+    """Its process; 0 when there is none."""
 
 
 class LocalModels:
@@ -62,22 +83,24 @@ class LocalModels:
         self._resources = resources or Resources()
         self._supervisors: dict[str, ModelSupervisor] = {}
         self._speeds: dict[str, SpeedMeter] = {}
-        self._retired: list[asyncio.Task[None]] = []
+        self._in_use: Counter[ModelSupervisor] = Counter()
+        self._released = asyncio.Event()
+        self._retired: dict[ModelSupervisor, asyncio.Task[None]] = {}
         self.memory = ModelMemory(self._resources.rules, self._supervisors, self._resources.size_of)
 
-    def replace(self, catalog: Catalog) -> None:
-        """Offer these models from now on. Workers of models that are gone, or are loaded otherwise now, end."""
+    def replace(self, catalog: Catalog, renewed: Set[str] = frozenset()) -> None:
+        """Offer these models from now on. Workers of models that are gone, are loaded otherwise now, or whose file is
+        in ``renewed`` end as soon as they have answered what they were asked, at latest after :data:`RETIRE_S`."""
         difference = changes(self.catalog, catalog)
+        files_changed = [config.name for config in self.catalog.models if config.model_file in renewed]
         self.catalog = catalog
-        for name in (*difference.removed, *difference.outdated):
+        for name in {*difference.removed, *difference.outdated, *files_changed}:
             if (supervisor := self._supervisors.pop(name, None)) is not None:
-                supervisor.unload("its definition has changed or is gone")
-                self._retired.append(asyncio.create_task(supervisor.aclose()))
-        self._retired = [task for task in self._retired if not task.done()]
+                self._retired[supervisor] = asyncio.create_task(self._retire(supervisor))
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model with the state of its worker, in the catalogue's order."""
-        return tuple(ModelStatus(config, self._statistics(config.name)) for config in self.catalog.models)
+        return tuple(self._status(config) for config in self.catalog.models)
 
     def replica(self, name: str) -> ReplicaLoad:
         """How busy a model of the catalogue is here."""
@@ -85,8 +108,8 @@ class LocalModels:
         return self._replica(ModelStatus(config, self._statistics(name)))
 
     def replicas(self) -> tuple[ReplicaLoad, ...]:
-        """How busy all models are."""
-        return tuple(map(self._replica, self.statuses()))
+        """How busy the models are that others may use."""
+        return tuple(self._replica(status) for status in self.statuses() if not status.config.is_private)
 
     def supervisor(self, config: ModelConfig) -> ModelSupervisor:
         """The supervisor of a model, started at its first use.
@@ -99,22 +122,24 @@ class LocalModels:
             supervisor.watch(self._changed)
         return self._supervisors[config.name]
 
-    async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """The events of one request; see ``ModelSupervisor``.
 
         Raises:
             LocalAIError: there is no such model here, or nothing can run it.
         """
         config = self.catalog.resolve(request.model)
-        request = prepared_request(request, config)
-        stop_words = StopWordFilter(config, request.choices)
+        check_features(request, self._resources.features_of(config), config.backend)
+        request = prepared_task(request, config)
+        choices = request.choices if isinstance(request, GenerateRequest) else 0
+        stop_words = StopWordFilter(config, choices)
         supervisor = self.supervisor(config)
-        with self.memory.using(config):
+        with self.memory.using(config), self._using(supervisor):
             if supervisor.statistics().state in (State.IDLE, State.STOPPING):
                 await self.memory.load(config)
-            async with aclosing(supervisor.generate_batches(request)) as batches:
+            async with aclosing(supervisor.answer_batches(request)) as batches:
                 async for batch in batches:
-                    if isinstance(last := batch[-1], Finished):
+                    if isinstance(last := batch[-1], Finished) and last.reasons:
                         meter = self._speeds.setdefault(config.name, SpeedMeter())
                         meter.finished(last, _streams(supervisor.statistics()))
                     yield stop_words.feed(batch)
@@ -129,12 +154,76 @@ class LocalModels:
         self.supervisor(config)
         await self.memory.load(config)
 
+    async def load(self, name: str) -> None:
+        """Load a model; returns when it is in memory.
+
+        Raises:
+            LocalAIError: there is no such model here, or it cannot be loaded.
+        """
+        config = self.catalog.resolve(name)
+        supervisor = self.supervisor(config)
+        await self.memory.load(config)
+        state = await supervisor.wait_state(*_SETTLED)
+        if state is State.BROKEN:
+            problem = supervisor.statistics().last_problem or "it is refused for a while. See the log of this node."
+            raise ModelLoadFailed(f"failed to load model '{config.name}': {problem}")
+        if state is not State.READY:
+            message = f"Model '{config.name}' was unloaded while it was being loaded. Ask again to load it."
+            raise Unavailable(message, retry_after_s=1.0)
+
+    async def unload(self, name: str) -> None:
+        """Take a model out of memory; returns when its worker has ended. What it is answering fails.
+
+        Raises:
+            NotFound: it is not loaded.
+            LocalAIError: there is no such model here.
+        """
+        config = self.catalog.resolve(name)
+        supervisor = self._supervisors.get(config.name)
+        if supervisor is None or supervisor.statistics().state in (State.IDLE, State.CLOSED):
+            message = f"Model '{config.name}' is not loaded. POST /backend/load loads it."
+            raise NotFound(message, code="model_not_loaded", param="model")
+        supervisor.unload("somebody asked for it")
+        await supervisor.wait_state(*_NOT_STOPPING)
+
     async def aclose(self) -> None:
         """End all workers."""
-        await asyncio.gather(*self._retired, *(supervisor.aclose() for supervisor in self._supervisors.values()))
+        retired = dict(self._retired)
+        for task in retired.values():
+            task.cancel()
+        await asyncio.gather(*retired.values(), return_exceptions=True)
+        await asyncio.gather(*(supervisor.aclose() for supervisor in (*retired, *self._supervisors.values())))
+
+    @contextmanager
+    def _using(self, supervisor: ModelSupervisor) -> Iterator[None]:
+        self._in_use[supervisor] += 1
+        try:
+            yield
+        finally:
+            self._in_use[supervisor] -= 1
+            if not self._in_use[supervisor]:
+                del self._in_use[supervisor]
+                self._released.set()
+
+    async def _retire(self, supervisor: ModelSupervisor) -> None:
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETIRE_S):
+                    while supervisor in self._in_use:
+                        self._released.clear()
+                        await self._released.wait()
+        except asyncio.CancelledError:
+            pass  # the node stops: no more waiting
+        supervisor.unload("its definition has changed or is gone")
+        await supervisor.aclose()
+        del self._retired[supervisor]
 
     def _changed(self) -> None:
         self.on_change()
+
+    def _status(self, config: ModelConfig) -> ModelStatus:
+        supervisor = self._supervisors.get(config.name)
+        return ModelStatus(config, supervisor.statistics(), supervisor.pid) if supervisor else ModelStatus(config, None)
 
     def _statistics(self, name: str) -> Statistics | None:
         supervisor = self._supervisors.get(name)
@@ -154,7 +243,7 @@ class LocalModels:
         return ReplicaLoad(
             model=config.name,
             context_size=facts.context_size if facts else max(0, config.context_size or 0),
-            slots=facts.slots if facts else config.slots or DEFAULT_SLOTS,
+            slots=facts.slots if facts else config.slots or self._resources.slots,
             active=worker.active + worker.waiting if worker else 0,
             loaded=worker is not None and worker.state is State.READY,
             refuses=worker is not None and worker.state is State.BROKEN,

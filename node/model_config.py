@@ -29,6 +29,7 @@ from localai.node.definition_values import (
 )
 from localai.node.go_template.errors import BadTemplate
 from localai.node.inference import MAX_CHOICES, Sampling
+from localai.node.mcp.servers import McpServer, parse_servers, unknown_server_keys
 from localai.node.prompt_templates import PromptTemplates, check_templates
 from localai.node.request_defaults import (
     MAX_TOKENS,
@@ -49,6 +50,7 @@ MAX_THREADS = 1024
 MAX_SLOTS = 256
 MAX_STOP_WORDS = 64
 MAX_STOP_WORD_CHARS = 1000
+MAX_TOOL_ROUNDS = 100
 
 _BACKEND_ALIASES = {"llama": "llama-cpp", "go-llama": "llama-cpp"}
 _BACKEND_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -114,6 +116,12 @@ class ModelConfig:
     """Never unloaded to make room."""
     concurrency_groups: frozenset[str] = frozenset()
     """Of models that share one, only one is in memory."""
+    is_private: bool = False
+    """For this node's own users: members of the swarm neither see it nor answer for it, nor get its files."""
+    mcp_servers: tuple[McpServer, ...] = ()
+    """Whose tools the node may call for it. They never leave this node, and count only where a request enters."""
+    tool_rounds: int | None = None
+    """How often tools of MCP servers are called for one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +245,17 @@ def _config(entry: object, source: str, where: str, name_in_file: NameInFile) ->
         disabled=read_flag(fields, "disabled"),
         pinned=read_flag(fields, "pinned"),
         concurrency_groups=frozenset(read_texts(fields, "concurrency_groups")),
+        is_private=_is_private(fields, where),
+        mcp_servers=parse_servers(read_block(fields, "mcp"), where),
+        tool_rounds=_count(read_block(fields, "agent"), "max_iterations", MAX_TOOL_ROUNDS, where),
     )
+
+
+def _is_private(fields: Fields, where: str) -> bool:
+    share = read_text(fields, "share")
+    if share not in ("", "private", "members"):
+        raise invalid(where, f"has {share[:60]!r} in 'share': write 'members' or 'private'")
+    return share == "private"
 
 
 def _alias(fields: Fields, alias: str, source: str, where: str) -> ModelConfig:
@@ -406,6 +424,8 @@ def _warnings(fields: Fields, where: str) -> list[str]:
         outer, _, key = path.rpartition(".")
         if (block_at(fields, outer) if outer else fields).get(key):
             warnings.append(f"{where} has '{path}', which does nothing in this version: it is ignored.")
+    if not fields.get("alias"):
+        warnings += unknown_server_keys(read_block(fields, "mcp"), where)
     unknown = [word for word in read_texts(fields, "known_usecases") if not known_usecases((word,))]
     warnings += [
         f"{where} has the unknown use-case '{word[:60]}' in 'known_usecases': it is ignored." for word in unknown

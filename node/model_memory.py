@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -58,7 +58,8 @@ class ModelMemory:
         size_of: Callable[[ModelConfig], int],
         read: Callable[[], MemoryReading] = read_memory,
     ) -> None:
-        self._rules = rules
+        self.rules = rules
+        """What limits the models now."""
         self._supervisors = supervisors
         self._size_of = size_of
         self._read = read
@@ -66,6 +67,8 @@ class ModelMemory:
         self._uses: dict[str, _Use] = {}
         self._numbers = itertools.count()
         self._deciding = asyncio.Lock()
+        self._interval_s = 0.0
+        self._changed = asyncio.Event()
 
     @contextmanager
     def using(self, config: ModelConfig) -> Iterator[None]:
@@ -97,7 +100,7 @@ class ModelMemory:
                         await self._evict(models, config.name)
                     case Load(over_limit=over_limit):
                         if over_limit:
-                            _LOG.warning("model_limit_exceeded", model=config.name, limit=self._rules.max_active)
+                            _LOG.warning("model_limit_exceeded", model=config.name, limit=self.rules.max_active)
                         supervisor.preload()
                         return
                     case Wait():
@@ -106,20 +109,35 @@ class ModelMemory:
                 retries += 1
                 await asyncio.sleep(room.seconds)
 
+    def change(self, rules: ResidencyRules, interval_s: float) -> None:
+        """From now on other rules, and another interval of ``keep_watch``."""
+        self.rules, self._interval_s = rules, interval_s
+        self._changed.set()
+
     async def keep_watch(self, interval_s: float) -> None:
-        """Unload what is idle, hung, or too much, for ever. Returns at once when no rule asks for it."""
-        rules = self._rules
-        if rules.idle_s is None and rules.busy_s is None and rules.memory_threshold is None:
-            return
+        """Unload what is idle, hung, or too much, for ever. Sleeps while no rule asks for it."""
+        self._interval_s = interval_s
         while True:
-            await asyncio.sleep(interval_s)
-            for unload in watch(self._residents(), rules, self._read().used_share, time.monotonic()):
-                _LOG.warning("model_unloaded", model=unload.model, reason=unload.reason, force=unload.force)
-                self._supervisors[unload.model].unload(unload.reason)
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._interval_s if self._is_watching else None):
+                    await self._changed.wait()
+            if self._is_watching:
+                self._look()
+
+    @property
+    def _is_watching(self) -> bool:
+        rules = self.rules
+        return not (rules.idle_s is None and rules.busy_s is None and rules.memory_threshold is None)
+
+    def _look(self) -> None:
+        for unload in watch(self._residents(), self.rules, self._read().used_share, time.monotonic()):
+            _LOG.warning("model_unloaded", model=unload.model, reason=unload.reason, force=unload.force)
+            self._supervisors[unload.model].unload(unload.reason)
 
     def _room(self, config: ModelConfig, retries: int) -> Load | Evict | Wait:
         newcomer = Newcomer(config.name, config.concurrency_groups, self._size_of(config))
-        return make_room(newcomer, self._residents(), self._rules, retries, self._read().free_bytes)
+        return make_room(newcomer, self._residents(), self.rules, retries, self._read().free_bytes)
 
     async def _evict(self, models: tuple[str, ...], newcomer: str) -> None:
         for model in models:

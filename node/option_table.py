@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from localai.node import option_values
+from localai.node import fetch_rules, option_values
 from localai.node.options import Argument, Command, Kind, Option
 
 RUN = "run"
@@ -22,10 +22,12 @@ MODELS_INSTALL = "models install"
 MODELS_DELETE = "models delete"
 MODELS_INFO = "models info"
 GGUF_INFO = "util gguf-info"
+HF_SCAN = "util hf-scan"
+USECASES = "util usecase-heuristic"
 
 _REFERENCES = (
     "Names of galleries, files, definitions (.yaml) or addresses: hf://owner/repo, ollama://name:tag, "
-    "oci://registry/name:tag, github:owner/repo/file@ref, https://..."
+    "oci://registry/name:tag, github:owner/repo/file@ref, pypi:package==version/file, https://..."
 )
 _TOKEN = Argument("TOKEN", "The network token, or - for standard input.", secret=True)
 
@@ -59,6 +61,27 @@ COMMANDS: tuple[Command, ...] = (
         "Say what a GGUF file says of itself.",
         Argument("FILE", "Path of the file.", required=True),
     ),
+    Command(
+        HF_SCAN,
+        "Look for files that could run programs when they are loaded: in models that are here, by their content, and "
+        "in what Hugging Face knows of their repositories. Exit code 1 if one must not be used, 2 if something could "
+        "not be looked at.",
+        Argument(
+            "MODEL",
+            "Names of models that are here or in a gallery, or addresses of Hugging Face such as hf://owner/repo, "
+            "which are looked at without a download. Without any, everything in the models folder.",
+            repeated=True,
+        ),
+    ),
+    Command(
+        USECASES,
+        "Say what models are for, and why the node thinks so.",
+        Argument(
+            "CONFIG",
+            "Paths of definitions (.yaml), or names of models that are here. Without any, all models that are here.",
+            repeated=True,
+        ),
+    ),
     Command("p2p", "Join machines into a swarm.", is_group=True),
     Command("p2p token", "Make and look at network tokens, the secrets of swarms.", is_group=True),
     Command(TOKEN_NEW, "Print a new network token: the secret of a swarm of its own."),
@@ -77,7 +100,8 @@ _RUN = frozenset({RUN})
 _FEDERATED = frozenset({FEDERATED})
 _NODES = _RUN | _FEDERATED
 _MODEL_COMMANDS = frozenset({MODELS_LIST, MODELS_INSTALL, MODELS_DELETE, MODELS_INFO})
-_GALLERY_READERS = _RUN | {MODELS_LIST, MODELS_INSTALL, MODELS_INFO}
+_GALLERY_READERS = _RUN | {MODELS_LIST, MODELS_INSTALL, MODELS_INFO, HF_SCAN}
+_NO_BACKENDS = "there are only built-in backends"
 _TOKEN_MAKERS = frozenset({RUN, TOKEN_NEW})
 _TOKEN_READERS = _NODES | {TOKEN_INSPECT, TOKEN_QR}
 
@@ -89,7 +113,7 @@ OPTIONS: tuple[Option, ...] = (
         env=("LOCALAI_MODELS_PATH", "MODELS_PATH"),
         default="./models",
         group="storage",
-        commands=_RUN | _MODEL_COMMANDS,
+        commands=_RUN | _MODEL_COMMANDS | {HF_SCAN, USECASES},
     ),
     Option(
         "--data-path",
@@ -101,6 +125,17 @@ OPTIONS: tuple[Option, ...] = (
         commands=_NODES,
     ),
     Option(
+        "--database-url",
+        Kind.STR,
+        "Database for what this node remembers, instead of the file state.db in the data directory: "
+        "postgresql+asyncpg://user:password@host/name, of which each node needs one of its own, or sqlite:///path. "
+        "Prefer the variable or an .env file: shells remember command lines.",
+        env=("LOCALAI_DATABASE_URL",),
+        group="storage",
+        commands=_NODES,
+        secret=True,
+    ),
+    Option(
         "--models-config-file",
         Kind.PATH,
         "A YAML file with one definition or a list of them, read after those of the models folder; of the same name, "
@@ -108,6 +143,135 @@ OPTIONS: tuple[Option, ...] = (
         env=("LOCALAI_MODELS_CONFIG_FILE", "CONFIG_FILE"),
         aliases=("--config-file",),
         group="storage",
+        commands=_RUN,
+    ),
+    Option(
+        "--generated-content-path",
+        Kind.PATH,
+        "Directory for the pictures, sounds and films that models make.",
+        env=("LOCALAI_GENERATED_CONTENT_PATH", "GENERATED_CONTENT_PATH"),
+        group="storage",
+        commands=_RUN,
+        no_effect="no model makes any",
+    ),
+    Option(
+        "--upload-path",
+        Kind.PATH,
+        "Directory for files that clients upload.",
+        env=("LOCALAI_UPLOAD_PATH", "UPLOAD_PATH"),
+        group="storage",
+        commands=_RUN,
+        no_effect="the API takes no files",
+    ),
+    Option(
+        "--localai-config-dir",
+        Kind.PATH,
+        "Directory of api_keys.json, external_backends.json and runtime_settings.json, which may change while the node "
+        "runs.",
+        env=("LOCALAI_CONFIG_DIR",),
+        group="storage",
+        commands=_RUN,
+        no_effect="these files are not read",
+    ),
+    Option(
+        "--localai-config-dir-poll-interval",
+        Kind.DURATION,
+        "Time between two looks at the files in --localai-config-dir.",
+        env=("LOCALAI_CONFIG_DIR_POLL_INTERVAL",),
+        group="storage",
+        commands=_RUN,
+        no_effect="these files are not read",
+    ),
+    Option(
+        "--external-backends",
+        Kind.LIST,
+        "Backends to have ready: names, folders or images. Only built-in ones can be had yet; each other one is named "
+        "in the log at the start, and models that need it are refused.",
+        env=("LOCALAI_EXTERNAL_BACKENDS", "EXTERNAL_BACKENDS"),
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--external-grpc-backends",
+        Kind.LIST,
+        "Backends in programs of their own, as NAME:TARGET. Refused for now, because something else than they would "
+        "answer.",
+        env=("LOCALAI_EXTERNAL_GRPC_BACKENDS", "EXTERNAL_GRPC_BACKENDS"),
+        check=option_values.check_grpc_backend,
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--backends-path",
+        Kind.PATH,
+        "Directory of installed backends.",
+        env=("LOCALAI_BACKENDS_PATH", "BACKENDS_PATH"),
+        group="backends",
+        commands=_RUN | {MODELS_LIST, MODELS_INSTALL},
+        no_effect=_NO_BACKENDS,
+    ),
+    Option(
+        "--backends-system-path",
+        Kind.PATH,
+        "Directory of backends that came with the system.",
+        env=("LOCALAI_BACKENDS_SYSTEM_PATH", "BACKEND_SYSTEM_PATH"),
+        group="backends",
+        commands=_RUN,
+        no_effect=_NO_BACKENDS,
+    ),
+    Option(
+        "--backend-galleries",
+        Kind.STR,
+        "Galleries to install backends from, as JSON.",
+        env=("LOCALAI_BACKEND_GALLERIES", "BACKEND_GALLERIES"),
+        group="backends",
+        commands=_RUN | {MODELS_LIST, MODELS_INSTALL},
+        no_effect=_NO_BACKENDS,
+    ),
+    Option(
+        "--autoload-backend-galleries",
+        Kind.BOOL,
+        "Install the backend of a model with it.",
+        env=("LOCALAI_AUTOLOAD_BACKEND_GALLERIES", "AUTOLOAD_BACKEND_GALLERIES"),
+        group="backends",
+        commands=_RUN | {MODELS_INSTALL},
+        no_effect=_NO_BACKENDS,
+    ),
+    Option(
+        "--backend-images-release-tag",
+        Kind.STR,
+        "What the tags of released backend images begin with.",
+        env=("LOCALAI_BACKEND_IMAGES_RELEASE_TAG", "BACKEND_IMAGES_RELEASE_TAG"),
+        group="backends",
+        commands=_RUN,
+        no_effect=_NO_BACKENDS,
+    ),
+    Option(
+        "--backend-images-branch-tag",
+        Kind.STR,
+        "What the tags of backend images begin with that are taken where a released one is missing.",
+        env=("LOCALAI_BACKEND_IMAGES_BRANCH_TAG", "BACKEND_IMAGES_BRANCH_TAG"),
+        group="backends",
+        commands=_RUN,
+        no_effect=_NO_BACKENDS,
+    ),
+    Option(
+        "--backend-dev-suffix",
+        Kind.STR,
+        "What the tags of backend images end with that are tried last.",
+        env=("LOCALAI_BACKEND_DEV_SUFFIX", "BACKEND_DEV_SUFFIX"),
+        group="backends",
+        commands=_RUN,
+        no_effect=_NO_BACKENDS,
+    ),
+    Option(
+        "--preload-backend-only",
+        Kind.BOOL,
+        "Install and load what is asked for, without HTTP: then only members of the swarm are answered. The node stays "
+        "until it is told to stop.",
+        env=("LOCALAI_PRELOAD_BACKEND_ONLY", "PRELOAD_BACKEND_ONLY"),
+        default="false",
+        group="backends",
         commands=_RUN,
     ),
     Option(
@@ -238,9 +402,22 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--parallel-requests",
         Kind.BOOL,
-        "Taken as LocalAI takes it; requests of one model run side by side here in any case.",
+        "Answer several requests of one model side by side. On here, unlike in LocalAI: --parallel-requests=false "
+        "answers one at a time with models that do not say a number (options: [parallel:8]); the others wait.",
         env=("LOCALAI_PARALLEL_REQUESTS", "PARALLEL_REQUESTS"),
-        default="false",
+        default="true",
+        group="backends",
+        commands=_RUN,
+    ),
+    Option(
+        "--slots",
+        Kind.INT,
+        "Requests that a model that does not say a number answers side by side, 1 to 256; more wait. Each slot has a "
+        "context of its own in memory. Always 1 with --parallel-requests=false.",
+        env=("LLAMACPP_PARALLEL",),
+        default="4",
+        minimum=1,
+        maximum=256,
         group="backends",
         commands=_RUN,
     ),
@@ -256,8 +433,9 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "--galleries",
         Kind.STR,
-        'Galleries to install from besides the built-in one, as JSON: [{"name": "...", "url": "..."}]. An index is '
-        "fetched only when a model is asked for that the built-in gallery does not have.",
+        'Galleries to install from besides the built-in one, as JSON: [{"name": "...", "url": "..."}]; '
+        '"mirrors": [...] beside them are asked when the url fails. An index is fetched only when a model is asked for '
+        "that the built-in gallery does not have.",
         env=("LOCALAI_GALLERIES", "GALLERIES"),
         group="models",
         commands=_GALLERY_READERS,
@@ -348,6 +526,16 @@ OPTIONS: tuple[Option, ...] = (
         secret=True,
     ),
     Option(
+        "--open-responses-store-ttl",
+        Kind.DURATION,
+        "How long responses of the Responses API can be asked for and continued, such as 720h; 0 means until there are "
+        "too many.",
+        env=("LOCALAI_OPEN_RESPONSES_STORE_TTL", "OPEN_RESPONSES_STORE_TTL"),
+        default="0",
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
         "--upload-limit",
         Kind.INT,
         "Largest request body in MB, held in memory while it is read; 0 means no limit.",
@@ -363,6 +551,90 @@ OPTIONS: tuple[Option, ...] = (
         "Tell every client which node answered and why, in X-LocalAI-Node and X-LocalAI-Route; without it, only "
         "clients on this machine and those with a key learn it.",
         env=("LOCALAI_SHOW_ROUTE",),
+        default="false",
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--cors",
+        Kind.BOOL,
+        "Let web pages of the sites in --cors-allow-origins use this node. Off here, unlike in LocalAI, where it means "
+        "every site.",
+        env=("LOCALAI_CORS", "CORS"),
+        default="false",
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--cors-allow-origins",
+        Kind.LIST,
+        "Sites for --cors, such as https://chat.example,http://localhost:*; * and ? stand for any text and any "
+        "character, a lone * for every site: then every page that you open can use your models.",
+        env=("LOCALAI_CORS_ALLOW_ORIGINS", "CORS_ALLOW_ORIGINS"),
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--csrf",
+        Kind.BOOL,
+        "Taken as LocalAI takes it; pages of other sites cannot change anything here in any case, unless "
+        "--disable-csrf is given.",
+        env=("LOCALAI_CSRF",),
+        default="false",
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--disable-csrf",
+        Kind.BOOL,
+        "Let web pages of any site send requests to this node through your browser, although they cannot read the "
+        "answers.",
+        env=("LOCALAI_DISABLE_CSRF",),
+        default="false",
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--disable-metrics-endpoint",
+        Kind.BOOL,
+        "Neither count for Prometheus nor serve /metrics.",
+        env=("LOCALAI_DISABLE_METRICS_ENDPOINT", "DISABLE_METRICS_ENDPOINT"),
+        default="false",
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--disable-runtime-settings",
+        Kind.BOOL,
+        "Do not serve /api/settings, where clients see the settings of this node and change some of them.",
+        env=("LOCALAI_DISABLE_RUNTIME_SETTINGS", "DISABLE_RUNTIME_SETTINGS"),
+        default="false",
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--disable-mcp",
+        Kind.BOOL,
+        "Call no tools of the MCP servers that definitions name.",
+        env=("LOCALAI_DISABLE_MCP", "DISABLE_MCP"),
+        default="false",
+        group="api",
+        commands=_RUN,
+    ),
+    Option(
+        "--machine-tag",
+        Kind.STR,
+        "Text of a Machine-Tag header on every answer, to tell nodes behind one address apart.",
+        env=("LOCALAI_MACHINE_TAG", "MACHINE_TAG"),
+        check=option_values.check_header_value,
+        group="api",
+        commands=_NODES,
+    ),
+    Option(
+        "--ollama-api-root-endpoint",
+        Kind.BOOL,
+        "Answer / as Ollama does, for programs that look there whether it runs, instead of the status page.",
+        env=("LOCALAI_OLLAMA_API_ROOT_ENDPOINT",),
         default="false",
         group="api",
         commands=_NODES,
@@ -387,6 +659,55 @@ OPTIONS: tuple[Option, ...] = (
         commands=_NODES,
     ),
     Option(
+        "--opaque-errors",
+        Kind.BOOL,
+        "Tell clients only the status of an error; the log has the rest under the same correlation id.",
+        env=("LOCALAI_OPAQUE_ERRORS",),
+        default="false",
+        group="hardening",
+        commands=_NODES,
+    ),
+    Option(
+        "--use-subtle-key-comparison",
+        Kind.BOOL,
+        "Taken as LocalAI takes it; keys are compared in constant time in any case.",
+        env=("LOCALAI_SUBTLE_KEY_COMPARISON", "LOCALAI_SUBTLEKEY_COMPARISON"),
+        default="false",
+        group="hardening",
+        commands=_NODES,
+    ),
+    Option(
+        "--disable-api-key-requirement-for-http-get",
+        Kind.BOOL,
+        "Let GET read the routes of --http-get-exempted-endpoints without a key.",
+        env=("LOCALAI_DISABLE_API_KEY_REQUIREMENT_FOR_HTTP_GET",),
+        default="false",
+        group="hardening",
+        commands=_NODES,
+    ),
+    Option(
+        "--http-get-exempted-endpoints",
+        Kind.LIST,
+        "Regular expressions, separated by commas, of routes that --disable-api-key-requirement-for-http-get opens; "
+        "a route is written as in the documentation, such as /v1/models/{model}.",
+        env=("LOCALAI_HTTP_GET_EXEMPTED_ENDPOINTS",),
+        default="^/$,^/app(/.*)?$,^/browse(/.*)?$,^/login/?$,^/explorer/?$,^/talk/?$,^/p2p/?$,^/chat/?$,^/image/?$,"
+        "^/text2image/?$,^/tts/?$,^/assets/.*$,^/static/.*$,^/swagger.*$",
+        group="hardening",
+        commands=_NODES,
+    ),
+    Option(
+        "--allow-media-from",
+        Kind.LIST,
+        "Private networks, such as 192.168.1.0/24, from which this node may fetch media that requests name by URL; "
+        "otherwise only public addresses, so that clients cannot reach through it.",
+        env=("LOCALAI_ALLOW_MEDIA_FROM",),
+        check=fetch_rules.check_network,
+        group="hardening",
+        commands=_NODES,
+        no_effect="no model takes media yet",
+    ),
+    Option(
         "--disable-predownload-scan",
         Kind.BOOL,
         "Do not ask Hugging Face before a download what its scan of the files found. The files are looked at here in "
@@ -394,7 +715,7 @@ OPTIONS: tuple[Option, ...] = (
         env=("LOCALAI_DISABLE_PREDOWNLOAD_SCAN", "DISABLE_PREDOWNLOAD_SCAN"),
         default="false",
         group="hardening",
-        commands=_RUN | {MODELS_INSTALL},
+        commands=_RUN | {MODELS_INSTALL, HF_SCAN},
     ),
     Option(
         "--p2p",

@@ -111,6 +111,20 @@ def check_peer_address(text: str) -> None:
     _check_multiaddr(text, needs_peer=True)
 
 
+def check_grpc_backend(text: str) -> None:
+    """Refuse ``NAME:TARGET``, a backend in a program of its own: such models would be answered by something else."""
+    name, colon, target = text.partition(":")
+    if not colon or not name.strip() or not target.strip():
+        raise ValueError(f'needs NAME:TARGET, such as my-backend:127.0.0.1:9000, not "{text}"')
+    raise ValueError(f'cannot be used yet, and "{name}" would not answer: leave it out')
+
+
+def check_header_value(text: str) -> None:
+    """Accept what can stand in an HTTP header."""
+    if len(text) > 200 or not all(" " <= char <= "~" for char in text):
+        raise ValueError("needs at most 200 plain characters (ASCII, no line breaks)")
+
+
 def check_network_id(text: str) -> None:
     """Accept the name of a sub-network."""
     from localai.mesh.ids import parse_network_id  # slow to import, and rarely needed

@@ -51,9 +51,10 @@ class Option:
     """One row. ``default`` is text as a user would write it; None leaves the value unset.
 
     ``commands`` names the commands that take it; empty means every command. ``old_names`` are spellings
-    that are taken with a hint at the present one. ``minimum`` bounds numbers. ``check`` looks at a text, or at
-    each item of a list, and raises ``ValueError`` with a reason that completes "<flag> <reason>". A secret's
-    values are never shown, and an empty variable never blanks one.
+    that are taken with a hint at the present one. ``minimum`` and ``maximum`` bound numbers. ``check`` looks at a
+    text, or at each item of a list, and raises ``ValueError`` with a reason that completes "<flag> <reason>". A
+    secret's values are never shown, and an empty variable never blanks one. ``no_effect`` is for options of LocalAI
+    that are taken and do nothing yet: it completes "<flag> has no effect yet: <reason>", which whoever sets it is told.
     """
 
     flag: str
@@ -66,11 +67,13 @@ class Option:
     old_names: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     minimum: float | None = None
+    maximum: float | None = None
     check: Callable[[str], None] | None = None
     group: str = ""
     commands: frozenset[str] = frozenset()
     secret: bool = False
     hidden: bool = False
+    no_effect: str = ""
 
     @property
     def key(self) -> str:
@@ -83,13 +86,18 @@ class Option:
         return (self.flag, *self.aliases, *self.old_names, *((self.short,) if self.short else ()))
 
     @property
+    def meaning(self) -> str:
+        """The help, and whether it does nothing yet."""
+        return f"{self.help} No effect yet: {self.no_effect}." if self.no_effect else self.help
+
+    @property
     def help_line(self) -> str:
         """Help as shown: meaning, choices, other spellings, default, and the environment names last."""
         choices = f" One of {', '.join(self.choices)}." if self.choices else ""
         aliases = f" Also {', '.join(self.aliases)}." if self.aliases else ""
         default = f" (default {self.default})" if self.default is not None and self.kind is not Kind.BOOL else ""
         env = f" ({', '.join(f'${name}' for name in self.env)})" if self.env else ""
-        return f"{self.help}{choices}{aliases}{default}{env}"
+        return f"{self.meaning}{choices}{aliases}{default}{env}"
 
     @property
     def metavar(self) -> str:
@@ -151,6 +159,13 @@ def is_set(option: Option, given: Mapping[str, Sequence[str]], environ: Mapping[
     return option.key in given or variable_of(option, environ) is not None
 
 
+def without_effect(
+    options: Sequence[Option], given: Mapping[str, Sequence[str]], environ: Mapping[str, str]
+) -> tuple[Option, ...]:
+    """The options that the user set although they do nothing yet, in the order of the table."""
+    return tuple(option for option in options if option.no_effect and is_set(option, given, environ))
+
+
 def variable_of(option: Option, environ: Mapping[str, str]) -> str | None:
     """Name of the variable that gives the value where no flag does; None if none is set."""
     found = _from_environment(option, environ)
@@ -195,6 +210,8 @@ def _parse(option: Option, texts: Sequence[str], places: Places) -> Value:
     value = _parse_single(option, texts[-1], places)
     if option.minimum is not None and isinstance(value, int | float) and value < option.minimum:
         raise ValueError(f"must be at least {option.minimum:g}, not {value}")
+    if option.maximum is not None and isinstance(value, int | float) and value > option.maximum:
+        raise ValueError(f"must be at most {option.maximum:g}, not {value}")
     if isinstance(value, str):
         _check_each(option, (value,))
     return value

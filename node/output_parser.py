@@ -1,33 +1,42 @@
 """From raw token events to text, at the node where the request entered (pure).
 
-Keeps back what cannot be shown yet: bytes inside a character, and bytes that may become a stop string.
-Dialects see only what comes out of here. Reasoning and tool calls will be further kinds of delta.
+Keeps back what cannot be shown yet: bytes inside a character, and bytes that may become a stop string. What the
+worker names as its parser says how reasoning and tool calls are told from text. Dialects see only what comes out here.
 
-    AnswerStarted?  (TextDelta | ...)*  ChoiceFinished{choices}  AnswerFinished
+    AnswerStarted?  (TextDelta | ReasoningDelta | ToolCallStart ToolArgumentsDelta+)*  ChoiceFinished{choices}
+    AnswerFinished
     ... Failed                                                     in place of the rest, at any point
 """
 
 from __future__ import annotations
 
 import codecs
+import hashlib
 from typing import TypeAlias, assert_never
 
 import msgspec
 
 from localai.mesh.errors import Category
 from localai.node.inference import (
+    ChatInput,
+    Detokenized,
+    Embedded,
+    Event,
     Failed,
     Finished,
     FinishReason,
-    GenerateEvent,
     GenerateRequest,
     Progress,
+    Scored,
     Started,
     Timings,
+    Tokenized,
+    TokenLogprob,
     Tokens,
     Usage,
 )
 from localai.node.stop_strings import StopMatcher
+from localai.node.tagged_text import Called, Piece, Said, TagSplitter
 
 
 class AnswerStarted(msgspec.Struct, frozen=True):
@@ -41,6 +50,33 @@ class TextDelta(msgspec.Struct, frozen=True):
 
     choice: int
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens that came with this text, when they were asked for. A token whose bytes were held back
+    comes with the text after it."""
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True):
+    """More of what the model thinks before it answers, never empty."""
+
+    choice: int
+    text: str
+
+
+class ToolCallStart(msgspec.Struct, frozen=True):
+    """The model calls a tool. ``index`` counts the calls of one choice from 0."""
+
+    choice: int
+    index: int
+    id: str
+    name: str
+
+
+class ToolArgumentsDelta(msgspec.Struct, frozen=True):
+    """More of the JSON text of a call's arguments, never empty."""
+
+    choice: int
+    index: int
+    text: str
 
 
 class ChoiceFinished(msgspec.Struct, frozen=True):
@@ -49,6 +85,7 @@ class ChoiceFinished(msgspec.Struct, frozen=True):
     choice: int
     reason: FinishReason
     stop_string: str | None = None
+    called_tools: bool = False
 
 
 class AnswerFinished(msgspec.Struct, frozen=True):
@@ -58,13 +95,17 @@ class AnswerFinished(msgspec.Struct, frozen=True):
     timings: Timings
 
 
-AnswerEvent: TypeAlias = AnswerStarted | TextDelta | ChoiceFinished | AnswerFinished | Failed
+Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallStart | ToolArgumentsDelta
+AnswerEvent: TypeAlias = AnswerStarted | Delta | ChoiceFinished | AnswerFinished | Failed
+TAGGED = "tagged"
+"""The parser for models that put tags around reasoning and calls; any other id means that all is text."""
 
 
 class OutputParser:
     """Folds the event stream of one request. One terminal event comes out, whatever goes in."""
 
     def __init__(self, request: GenerateRequest) -> None:
+        self._request = request
         self._choices = [_Choice(request.stop) for _ in range(request.choices)]
         self._closed = False
 
@@ -73,7 +114,7 @@ class OutputParser:
         """True once the terminal event has come out."""
         return self._closed
 
-    def feed(self, event: GenerateEvent) -> list[AnswerEvent]:
+    def feed(self, event: Event) -> list[AnswerEvent]:
         """Take the next raw event. Anything after the terminal one is dropped."""
         if self._closed:
             return []
@@ -81,6 +122,8 @@ class OutputParser:
             case Progress():
                 return []
             case Started():
+                if event.parser_id == TAGGED:
+                    self._split_tags()
                 return [AnswerStarted(event.prompt_tokens)]
             case Tokens():
                 return self._tokens(event)
@@ -89,6 +132,9 @@ class OutputParser:
             case Failed():
                 self._closed = True
                 return [event]
+            case Embedded() | Scored() | Tokenized() | Detokenized():
+                self._closed = True
+                return [_violation("The answer is one to another kind of request.")]
             case _:
                 assert_never(event)
 
@@ -103,8 +149,14 @@ class OutputParser:
         if not 0 <= event.choice < len(self._choices):
             self._closed = True
             return [_violation("The answer names a choice that was not asked for.")]
-        text = self._choices[event.choice].feed(event.data)
-        return [TextDelta(event.choice, text)] if text else []
+        return self._choices[event.choice].feed(event)
+
+    def _split_tags(self) -> None:
+        prompt = self._request.prompt
+        with_tools = isinstance(prompt, ChatInput) and bool(prompt.tools)
+        for index, choice in enumerate(self._choices):
+            choice.tags = choice.tags or TagSplitter(with_tools=with_tools)
+            choice.call_seed = f"{self._request.id}/{index}"
 
     def _finish(self, event: Finished) -> list[AnswerEvent]:
         self._closed = True
@@ -112,30 +164,62 @@ class OutputParser:
             return [_violation("The answer ended with another number of choices than was asked for.")]
         out: list[AnswerEvent] = []
         for index, (choice, reason) in enumerate(zip(self._choices, event.reasons, strict=True)):
-            rest = choice.finish()
-            if rest:
-                out.append(TextDelta(index, rest))
-            out.append(ChoiceFinished(index, "stop_string" if choice.matched else reason, choice.matched))
+            out += choice.finish(index)
+            reason = "stop_string" if choice.matched else reason
+            out.append(ChoiceFinished(index, reason, choice.matched, choice.calls > 0))
         out.append(AnswerFinished(event.usage, event.timings))
         return out
 
 
 class _Choice:
-    """Held-back bytes of one choice."""
+    """What is held back of one choice."""
 
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stops = StopMatcher(stop)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._logprobs: tuple[TokenLogprob, ...] = ()
         self.matched: str | None = None
+        self.tags: TagSplitter | None = None
+        self.call_seed = ""
+        self.calls = 0
 
-    def feed(self, data: bytes) -> str:
-        scan = self._stops.feed(data)
+    def feed(self, event: Tokens) -> list[AnswerEvent]:
+        if self.matched is None:
+            self._logprobs += event.logprobs
+        scan = self._stops.feed(event.data)
         if scan.matched is not None:
             self.matched = scan.matched
-        return self._utf8.decode(scan.text)
+        text = self._utf8.decode(scan.text)
+        plain: list[Piece] = [Said("text", text)] if text else []
+        pieces = self.tags.feed(text) if self.tags is not None else plain
+        return self._deltas(event.choice, pieces)
 
-    def finish(self) -> str:
-        return self._utf8.decode(self._stops.flush(), True)
+    def finish(self, index: int) -> list[AnswerEvent]:
+        text = self._utf8.decode(self._stops.flush(), True)
+        if self.tags is None:
+            pieces: list[Piece] = [Said("text", text)] if text else []
+        else:
+            pieces = [*self.tags.feed(text), *self.tags.finish()]
+        return self._deltas(index, pieces)
+
+    def _deltas(self, choice: int, pieces: list[Piece]) -> list[AnswerEvent]:
+        out: list[AnswerEvent] = []
+        for piece in pieces:
+            match piece:
+                case Said(kind="reasoning", text=text):
+                    out.append(ReasoningDelta(choice, text))
+                case Said(text=text):
+                    out.append(TextDelta(choice, text, self._logprobs))
+                    self._logprobs = ()
+                case Called(name=name, arguments=arguments):
+                    out.append(ToolCallStart(choice, self.calls, self._call_id(), name))
+                    out.append(ToolArgumentsDelta(choice, self.calls, arguments))
+                    self.calls += 1
+        return out
+
+    def _call_id(self) -> str:
+        """An id that the same call has again, whoever goes on with the answer."""
+        return f"call_{hashlib.sha256(f'{self.call_seed}/{self.calls}'.encode()).hexdigest()[:24]}"
 
 
 def _violation(message: str) -> Failed:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import functools
 import json
 import os
 import shlex
@@ -18,7 +17,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,13 +30,16 @@ from aiohttp import web
 from localai.mesh.errors import LocalAIError, SetupError
 from localai.node.catalog import Catalog
 from localai.node.dispatch import Dispatch, RoutingRules
+from localai.node.features import BACKEND_FEATURES, EVERYTHING
 from localai.node.gallery.progress import shown_install
 from localai.node.gallery.startup import install_missing
 from localai.node.listening import listen
-from localai.node.loading import check_backend, load_frame
+from localai.node.loading import check_backend, load_frame, missing_backends
 from localai.node.local_models import Resources
 from localai.node.model_config import ModelConfig
-from localai.node.models_folder import check_model_file, create_models_folder, read_catalog
+from localai.node.models_folder import MAX_ENTRIES, check_model_file, create_models_folder, read_catalog
+from localai.node.models_watch import ModelsWatch
+from localai.node.option_values import Address
 from localai.node.peers.joining import join_swarm
 from localai.node.peers.record import NodeRecord
 from localai.node.settings import Settings, SwarmSettings
@@ -55,22 +57,23 @@ _LOG = structlog.get_logger()
 
 GRACE_S = 4.0
 """What running answers get after SIGTERM. With stopping the workers the whole end takes less than 10 s."""
-_CONNECTIONS_CLOSE_S = 1.0
 
-MakeApp: TypeAlias = Callable[[Dispatch, Settings], web.Application]
+MakeRunner: TypeAlias = Callable[[Dispatch, Settings], web.AppRunner]
 
 
-def run_node(settings: Settings, make_app: MakeApp) -> int:
+def run_node(settings: Settings, make_runner: MakeRunner) -> int:
     """Run one node until SIGINT or SIGTERM; get the exit code.
 
     Raises:
         SetupError: it cannot start.
     """
+    if settings.preload_only:  # nobody listens, so nobody has to be kept out
+        settings = replace(settings, address=Address("127.0.0.1", 0))
     if not settings.entry_only:
         create_models_folder(settings.models_path)
     with data_folder(settings.data_path):
-        sockets = listen(settings.address)
-        return uvloop.run(_serve(settings, make_app, sockets))
+        sockets = [] if settings.preload_only else listen(settings.address)
+        return uvloop.run(_serve(settings, make_runner, sockets))
 
 
 @contextmanager
@@ -99,23 +102,25 @@ def data_folder(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def _serve(settings: Settings, make_app: MakeApp, sockets: list[socket.socket]) -> int:
+async def _serve(settings: Settings, make_runner: MakeRunner, sockets: list[socket.socket]) -> int:
     stopped = _stop_on_signals()
     dispatch = Dispatch(
         _supervise_with(settings),
         rules=_rules(settings),
         program=f"localai-mesh {program_version()}",
-        resources=Resources(settings.residency, _size_with(settings)),
+        resources=Resources(
+            settings.residency,
+            _size_with(settings),
+            settings.slots,
+            lambda config: BACKEND_FEATURES.get(config.backend, EVERYTHING),
+        ),
     )
-    app = make_app(dispatch, settings)
-    runner = web.AppRunner(
-        app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=_CONNECTIONS_CLOSE_S
-    )
+    runner = make_runner(dispatch, settings)
     await runner.setup()
     try:
         for listener in sockets:
             await web.SockSite(runner, listener).start()
-        port = sockets[0].getsockname()[1]
+        port = sockets[0].getsockname()[1] if sockets else 0
         watching = asyncio.create_task(dispatch.keep_watch(settings.watchdog_interval_s))
         sharing = Sharing(settings.models_path, settings.data_path, lambda: dispatch.is_busy, dispatch.announce)
         await _until(stopped, _live(dispatch, sharing, settings, port))
@@ -150,6 +155,7 @@ async def _live(dispatch: Dispatch, sharing: Sharing, settings: Settings, port: 
     try:
         if settings.swarm.serve and not settings.entry_only:
             dispatch.on_catalog = sharing.refresh_soon
+            dispatch.content_of = sharing.content_of
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
@@ -190,11 +196,13 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _open(dispatch: Dispatch, settings: Settings, port: int) -> None:
-    """Install what is missing, then take requests."""
+    """Install what is missing, then take requests, and look after the models until cancelled."""
     if settings.entry_only:
         dispatch.open(Catalog())
         print(welcome_entry(settings, port), flush=True)
         return
+    for backend in missing_backends(settings.external_backends, BACKENDS):
+        _LOG.error("backend_not_installed", backend=backend, available=sorted(BACKENDS))
     await _install_missing(dispatch, settings)
     catalog = read_catalog(settings.models_path, settings.models_config_file)
     for problem in catalog.problems:
@@ -207,6 +215,7 @@ async def _open(dispatch: Dispatch, settings: Settings, port: int) -> None:
             _LOG.error("model_not_preloaded", model=model, error=error.message)
     _LOG.info("ready", address=str(settings.address), models=[config.name for config in catalog.models])
     print(welcome(settings, catalog, port), flush=True)
+    await ModelsWatch(settings.models_path, settings.models_config_file, dispatch).keep_watch()
 
 
 async def _install_missing(dispatch: Dispatch, settings: Settings) -> None:
@@ -228,10 +237,14 @@ async def _shut_down(dispatch: Dispatch, runner: web.AppRunner) -> None:
 
 def welcome(settings: Settings, catalog: Catalog, port: int) -> str:
     """What a user sees once the node is ready: where it is and what to type."""
+    if settings.preload_only:
+        names = ", ".join(config.name for config in catalog.models) or "no model"
+        return f"localai is ready without HTTP, as --preload-backend-only asks for. It has {names}."
     host = settings.address.host
     url = f"http://{_shown_host(host)}:{port}"
     if not catalog.models:
-        return f"localai is ready on {url} without a model. Put a .gguf file into {settings.models_path} and restart."
+        advice = f"Put a .gguf file into {settings.models_path}: it is found at once."
+        return f"localai is ready on {url} without a model. {advice}"
     key = ' -H "Authorization: Bearer $LOCALAI_API_KEY"' if settings.api_keys else ""
     message = {"model": catalog.models[0].name, "messages": [{"role": "user", "content": "Hello!"}]}
     body = json.dumps(message, ensure_ascii=False)
@@ -265,14 +278,15 @@ def _shown_host(host: str) -> str:
 
 
 def _size_with(settings: Settings) -> Callable[[ModelConfig], int]:
-    @functools.lru_cache(maxsize=1024)
-    def size_of(model_file: str) -> int:
-        try:
-            return Path(settings.models_path, model_file).stat().st_size
-        except OSError:
-            return 0
+    known: dict[str, int] = {}
 
-    return lambda config: size_of(config.model_file)
+    def size_of(config: ModelConfig) -> int:
+        if not known.get(config.model_file) and len(known) < MAX_ENTRIES:  # a missing file may come later
+            with suppress(OSError):
+                known[config.model_file] = Path(settings.models_path, config.model_file).stat().st_size
+        return known.get(config.model_file, 0)
+
+    return size_of
 
 
 def _supervise_with(settings: Settings) -> Callable[[ModelConfig], ModelSupervisor]:

@@ -10,6 +10,9 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast, get_args
 
 from localai.mesh.secrets import Secret
+from localai.node.database.address import parse_database_url, url_secrets
+from localai.node.effective_options import EffectiveOption
+from localai.node.fetch_rules import Network, parse_networks
 from localai.node.option_values import Address
 from localai.node.options import UsageError, Value, Values
 from localai.node.residency import ResidencyRules
@@ -25,6 +28,9 @@ LogFormat: TypeAlias = Literal["default", "text", "json"]
 
 BYTES_PER_MB = 1_000_000
 """What one MB of ``--upload-limit`` means, as in LocalAI: 15 is 15,000,000 bytes."""
+
+DEFAULT_SLOTS = 4
+"""Sequences at once. Each has a context of its own in memory, so more cost memory even when idle."""
 
 T = TypeVar("T")
 
@@ -76,6 +82,25 @@ class InstallSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ProtectionSettings:
+    """What clients may do, and what they are told.
+
+    ``opaque_errors`` tells them the status and nothing else. ``cors_origins`` are origins whose pages may use this
+    node, which count only with ``cors``. ``checks_sites`` refuses changes that pages of other sites ask for.
+    ``exempt_routes`` are regular expressions of routes that GET may read without a key. ``machine_tag`` is a header
+    of every answer, or empty. ``media_networks`` are private networks from which media may be fetched for clients.
+    """
+
+    opaque_errors: bool = False
+    cors: bool = False
+    cors_origins: tuple[str, ...] = ()
+    checks_sites: bool = True
+    exempt_routes: tuple[str, ...] = ()
+    machine_tag: str = ""
+    media_networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a node is told at start.
 
@@ -84,35 +109,52 @@ class Settings:
     ``f16``, are for models that do not say. ``upload_limit_bytes`` 0 means no limit. No ``api_keys``
     means that clients are not checked. ``swarm`` None means that this node is alone. ``entry_only`` is the
     ``federated`` command: no models here, and ``models_path`` is not used. ``show_route`` tells every client
-    which node answered, not only local and authenticated ones. ``models_config_file`` holds definitions that win over
-    those of the models folder. ``load_to_memory`` names models to load once the node is ready.
+    which node answered, not only local and authenticated ones. ``ollama_root`` answers ``/`` as Ollama does.
+    ``models_config_file`` holds definitions that win over those of the models folder. ``load_to_memory`` names models
+    to load once the node is ready. ``slots`` is how many requests a model that does not say it answers side by side.
+    ``external_backends`` are to be ready at the start. ``preload_only`` means without HTTP. Without ``database_url``
+    the database is a file in ``data_path``. ``responses_ttl_s`` is how long responses are kept; 0 means for ever.
+    ``metrics`` serves ``/metrics``, ``runtime_settings`` serves ``/api/settings``, which shows ``options``.
+    ``mcp`` lets models use the tools of the MCP servers that their definitions name.
     """
 
     address: Address
     models_path: Path
     data_path: Path
+    database_url: Secret[str] | None = None
     models: tuple[str, ...] = ()
     threads: int = 0
     context_size: int = 0
+    slots: int = DEFAULT_SLOTS
     f16: bool = False
     api_keys: tuple[Secret[str], ...] = ()
     upload_limit_bytes: int = 15 * BYTES_PER_MB
     allowed_hosts: tuple[str, ...] = ()
     allow_anonymous: bool = False
+    protection: ProtectionSettings = ProtectionSettings()
+    responses_ttl_s: float = 0.0
+    mcp: bool = True
     log: LogSettings = LogSettings()
     swarm: SwarmSettings | None = None
     entry_only: bool = False
     show_route: bool = False
+    ollama_root: bool = False
     models_config_file: Path | None = None
     load_to_memory: tuple[str, ...] = ()
+    external_backends: tuple[str, ...] = ()
+    preload_only: bool = False
     install: InstallSettings = InstallSettings()
     residency: ResidencyRules = field(default_factory=ResidencyRules)
     watchdog_interval_s: float = 0.5
+    metrics: bool = True
+    runtime_settings: bool = True
+    options: tuple[EffectiveOption, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def secrets(self) -> tuple[Secret[str], ...]:
         """Every text that must not show up in a log."""
-        return (*self.api_keys, *(token_secrets(self.swarm.token) if self.swarm else ()))
+        token = token_secrets(self.swarm.token) if self.swarm else ()
+        return (*self.api_keys, *token, *url_secrets(self.database_url))
 
 
 def build_settings(
@@ -129,9 +171,13 @@ def build_settings(
         models=tuple(dict.fromkeys((*_texts(values, "models"), *models))),
         threads=_typed(values, "threads", int),
         context_size=_typed(values, "context_size", int),
+        slots=_typed(values, "slots", int) if _typed(values, "parallel_requests", bool) else 1,
         f16=_typed(values, "f16", bool),
+        mcp=not _typed(values, "disable_mcp", bool),
         models_config_file=_path(values, "models_config_file"),
         load_to_memory=tuple(dict.fromkeys(_texts(values, "load_to_memory"))),
+        external_backends=tuple(dict.fromkeys(_texts(values, "external_backends"))),
+        preload_only=_typed(values, "preload_backend_only", bool),
         install=InstallSettings(
             galleries=_text(values, "galleries"),
             autoload=_typed(values, "autoload_galleries", bool),
@@ -139,7 +185,7 @@ def build_settings(
             preload_file=_path(values, "preload_models_config"),
             scan=not _typed(values, "disable_predownload_scan", bool),
         ),
-        residency=_residency(values),
+        residency=residency_rules(values),
         watchdog_interval_s=_typed(values, "watchdog_interval", float),
     )
 
@@ -159,17 +205,41 @@ def _settings_of_both(values: Values, log: LogSettings, swarm: SwarmSettings | N
         address=_typed(values, "address", Address),
         models_path=data_path / "models",
         data_path=data_path,
+        database_url=_database_url(values),
         api_keys=_secrets(values, "api_keys"),
         upload_limit_bytes=_typed(values, "upload_limit", int) * BYTES_PER_MB,
         allowed_hosts=tuple(host.lower() for host in _texts(values, "allowed_hosts")),
         allow_anonymous=_typed(values, "allow_anonymous", bool),
+        protection=_protection(values),
+        responses_ttl_s=_typed(values, "open_responses_store_ttl", float),
         log=log,
         swarm=swarm,
         show_route=_typed(values, "show_route", bool),
+        metrics=not _typed(values, "disable_metrics_endpoint", bool),
+        runtime_settings=not _typed(values, "disable_runtime_settings", bool),
+        ollama_root=_typed(values, "ollama_api_root_endpoint", bool),
     )
 
 
-def _residency(values: Values) -> ResidencyRules:
+def _protection(values: Values) -> ProtectionSettings:
+    exempts = _typed(values, "disable_api_key_requirement_for_http_get", bool)
+    return ProtectionSettings(
+        opaque_errors=_typed(values, "opaque_errors", bool),
+        cors=_typed(values, "cors", bool),
+        cors_origins=_texts(values, "cors_allow_origins"),
+        checks_sites=not _typed(values, "disable_csrf", bool),
+        exempt_routes=_texts(values, "http_get_exempted_endpoints") if exempts else (),
+        machine_tag=_text(values, "machine_tag"),
+        media_networks=parse_networks(_texts(values, "allow_media_from")),
+    )
+
+
+def residency_rules(values: Values) -> ResidencyRules:
+    """Which models stay in memory.
+
+    Raises:
+        UsageError: a share is none.
+    """
     threshold = _typed(values, "memory_reclaimer_threshold", float)
     if not 0 < threshold <= 1:
         raise UsageError(f"--memory-reclaimer-threshold must be above 0 and at most 1, not {threshold:g}")
@@ -248,6 +318,17 @@ def _directory(values: Values, key: str) -> Path:
     if values[key] is None:
         raise UsageError(f"--{key.replace('_', '-')} must name a directory, it cannot be empty")
     return Path(_typed(values, key, PurePath))
+
+
+def _database_url(values: Values) -> Secret[str] | None:
+    if not values["database_url"]:
+        return None
+    url: Secret[str] = _typed(values, "database_url", Secret)
+    try:
+        parse_database_url(url)
+    except ValueError as error:
+        raise UsageError(f"--database-url {error}") from None
+    return url
 
 
 def _path(values: Values, key: str) -> Path | None:

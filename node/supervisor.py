@@ -16,8 +16,8 @@ import structlog
 from localai.mesh.errors import LocalAIError, ModelLoadFailed, RateLimited, TooLarge, UpstreamFailed, WireError
 from localai.node.event_queue import EventQueue
 from localai.node.inference import (
-    GenerateEvent,
-    GenerateRequest,
+    Event,
+    Request,
     RequestId,
     error_from_failed,
     failed_from_error,
@@ -28,10 +28,10 @@ from localai.node.workers import lifecycle_messages as messages
 from localai.node.workers.connection import Spawn, WorkerConnection, WorkerEnd
 from localai.node.workers.frames import (
     FRAMES_VERSION,
+    Ask,
     Cancel,
     Events,
     FromWorker,
-    Generate,
     Heartbeat,
     Hello,
     Load,
@@ -59,6 +59,8 @@ class ModelSupervisor:
         self._changed = asyncio.Event()
         self._watchers: list[Callable[[], None]] = []
         self._load_began = 0.0
+        self.pid = 0
+        """Process of the worker, as it says; 0 when there is none."""
         self.last_load_s = 0.0
         """Seconds from the start of a worker until it was ready, the last time; 0 before the first."""
 
@@ -78,7 +80,7 @@ class ModelSupervisor:
         """Check the machine's invariants (tests call this after every scenario)."""
         self._machine.validate()
 
-    async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """The events of one request, all that are ready at a time, ending with exactly one terminal event.
 
         Closing the generator early, or cancelling its reader, stops the work at the next engine step.
@@ -198,7 +200,7 @@ class ModelSupervisor:
         if pending is None or self._worker is None:
             return
         try:
-            self._worker.send(Generate(pending.request))
+            self._worker.send(Ask(pending.request))
         except WireError as error:
             message = "The request cannot be sent to a worker: it is too long, or holds a value out of range."
             self._refuse(pending, TooLarge(message, detail=f"{error.message} {error.detail}"))
@@ -210,7 +212,7 @@ class ModelSupervisor:
         pending.put(failed_from_error(error))
         self._loop.call_soon(self._handle, messages.RequestEnded(pending.request.id))
 
-    def _put(self, request_id: RequestId, event: GenerateEvent) -> None:
+    def _put(self, request_id: RequestId, event: Event) -> None:
         pending = self._pending.get(request_id)
         if pending is not None:
             pending.put(event)
@@ -243,6 +245,7 @@ class ModelSupervisor:
             end = await self._read_frames(worker, incarnation)
         finally:
             worker.kill()
+            self.pid = 0
         self._worker = None
         if self._machine.statistics().state not in (life.State.STOPPING, life.State.CLOSED):
             _LOG.warning("worker_ended", model=self._model, how=end.description, last_words=end.last_words)
@@ -267,6 +270,7 @@ class ModelSupervisor:
                 if frame.version != FRAMES_VERSION:
                     _LOG.error("worker_version_differs", model=self._model, theirs=frame.version, ours=FRAMES_VERSION)
                     worker.kill()
+                self.pid = frame.pid
                 self._handle(messages.HelloReceived(incarnation))
             case LoadProgress():
                 self._handle(messages.LoadProgressed(incarnation, frame.per_mille))
@@ -277,7 +281,7 @@ class ModelSupervisor:
             case _:
                 assert_never(frame)
 
-    def _event(self, request_id: RequestId, event: GenerateEvent) -> None:
+    def _event(self, request_id: RequestId, event: Event) -> None:
         pending = self._pending.get(request_id)
         if pending is None:
             return  # abandoned; its Cancel is on the way

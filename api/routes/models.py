@@ -4,25 +4,47 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from localai.api.dialects.model_filter import model_filter
+from localai.api.operations import Operation, Query
 from localai.api.responses import json_response
 from localai.api.routes.paths import add_route
 from localai.api.schemas.openai_responses import ModelBody, ModelList
 from localai.api.state import DISPATCH, STARTED
-from localai.mesh.errors import NotFound
+from localai.mesh.errors import InvalidRequest, NotFound
 
 OWNER = "localai"
+_LIST = Operation(
+    answer=ModelList,
+    query=(
+        Query("filter", "A regular expression that names must match."),
+        Query("excludeConfigured", "false also lists the files of models that have a definition.", "boolean"),
+    ),
+)
+_SHOW = Operation(answer=ModelBody, errors=(404,))
+_YES = ("true", "1", "t", "yes")
+_NO = ("false", "0", "f", "no")
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
     """Register the paths of this file."""
     for prefix in ("/v1/models", "/models"):
-        add_route(router, "GET", prefix, list_models)
-        router.add_get(prefix + "/{model:.+}", show_model)
+        add_route(router, "GET", prefix, list_models, _LIST)
+        add_route(router, "GET", prefix + "/{model}", show_model, _SHOW)
 
 
 async def list_models(http: web.Request) -> web.Response:
-    """All models that can be asked for: those of this node, and those of the swarm."""
-    return json_response(ModelList([_body(http, name) for name in http.app[DISPATCH].model_names()]))
+    """All models that can be asked for: those of this node, and those of the swarm.
+
+    With ``excludeConfigured=false`` also the files of those that have a definition, which can be asked for too.
+    """
+    dispatch = http.app[DISPATCH]
+    names = set(dispatch.model_names())
+    if not _flag(http, "excludeConfigured", default=True):
+        names |= {config.model_file for config in dispatch.catalog.models if config.source and config.model_file}
+    if pattern := http.query.get("filter", ""):
+        wanted = model_filter(pattern)
+        names = {name for name in names if wanted.search(name)}
+    return json_response(ModelList([_body(http, name) for name in sorted(names)]))
 
 
 async def show_model(http: web.Request) -> web.Response:
@@ -33,6 +55,13 @@ async def show_model(http: web.Request) -> web.Response:
         message = f'model "{name[:100]}" not found. To see available models, call GET /v1/models'
         raise NotFound(message, code="model_not_found", param="model")
     return json_response(_body(http, found))
+
+
+def _flag(http: web.Request, name: str, *, default: bool) -> bool:
+    value = http.query.get(name, "").lower()
+    if value not in ("", *_YES, *_NO):
+        raise InvalidRequest(f"'{name}' is neither true nor false. Send one of them.", param=name)
+    return value in _YES if value else default
 
 
 def _body(http: web.Request, name: str) -> ModelBody:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from localai.api.operations import Operation
 from localai.api.responses import json_response
 from localai.api.routes.paths import add_route
 from localai.api.schemas.swarm import PeerBody, PeersBody
@@ -14,7 +15,7 @@ from localai.node.peers.peers import PeerStatus
 
 def add_routes(router: web.UrlDispatcher) -> None:
     """Register the paths of this file."""
-    add_route(router, "GET", "/api/p2p/peers", list_peers)
+    add_route(router, "GET", "/api/p2p/peers", list_peers, Operation(answer=PeersBody))
 
 
 async def list_peers(http: web.Request) -> web.Response:
@@ -49,5 +50,6 @@ def _peer_body(status: PeerStatus) -> PeerBody:
         round_trip_ms=round(status.round_trip_s * 1000, 2),
         in_flight=status.in_flight,
         models=[model.name for model in record.models] if record is not None else [],
+        contents={model.name: model.content.hex() for model in record.models if model.content} if record else {},
         program=record.program if record is not None else "",
     )

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from localai.api.operations import Operation
 from localai.api.responses import json_response
 from localai.api.routes.paths import add_route
 from localai.api.schemas.system import LoadedModel, ModelState, NotReady, SystemBody, VersionBody
-from localai.api.state import DISPATCH, VERSION
+from localai.api.state import DISPATCH, SETTINGS, VERSION
 from localai.node.dispatch import Phase
 from localai.node.local_models import ModelStatus
 from localai.node.workers.lifecycle import State
+from localai.node.workers.process import BACKENDS
 
 _REASONS = {Phase.STARTING: "startup preload in progress", Phase.CLOSING: "shutting down"}
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
     """Register the paths of this file."""
-    add_route(router, "GET", "/healthz", healthz)
-    add_route(router, "GET", "/readyz", readyz)
-    add_route(router, "GET", "/version", version)
-    add_route(router, "GET", "/system", system)
+    add_route(router, "GET", "/healthz", healthz, Operation(empty=True))
+    add_route(router, "GET", "/readyz", readyz, Operation(empty=True))
+    add_route(router, "GET", "/version", version, Operation(answer=VersionBody))
+    add_route(router, "GET", "/system", system, Operation(answer=SystemBody))
 
 
 async def healthz(http: web.Request) -> web.Response:
@@ -46,7 +48,7 @@ async def system(http: web.Request) -> web.Response:
     dispatch = http.app[DISPATCH]
     states = [model_state(status) for status in dispatch.models()]
     loaded = [LoadedModel(state.id, state.backend) for state in states if state.state == State.READY]
-    backends = sorted({state.backend for state in states})
+    backends = [] if http.app[SETTINGS].entry_only else sorted(BACKENDS)
     return json_response(SystemBody(backends, loaded, http.app[VERSION], dispatch.phase, states))
 
 

@@ -49,7 +49,14 @@ class JobBody(msgspec.Struct, frozen=True, kw_only=True):
     downloaded_size: str
     gallery_element_name: str
     cancelled: bool
-    cancellable: bool = False
+    cancellable: bool
+
+
+class OperationCancelled(msgspec.Struct, frozen=True):
+    """What LocalAI says to a cancelled operation."""
+
+    success: bool = True
+    message: str = "Operation cancelled"
 
 
 class GalleryBody(msgspec.Struct, frozen=True):

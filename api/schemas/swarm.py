@@ -21,6 +21,8 @@ class PeerBody(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
     """Requests that this node has sent to it and that are not finished."""
     models: list[str]
+    contents: dict[str, str] = {}
+    """Model -> hash of what it is made of, as far as known: equal hashes go on alike with an answer."""
     program: str
 
 

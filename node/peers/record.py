@@ -10,7 +10,8 @@ import msgspec
 
 from localai.mesh.errors import WireError
 from localai.mesh.records import MAX_BODY_BYTES
-from localai.node.peers.received import is_model_name, shown_text
+from localai.node.peers.received import believed_defaults, is_model_name, shown_text
+from localai.node.request_defaults import RequestDefaults
 from localai.node.sharing.chunks import HASH_BYTES
 from localai.node.workers.frames import ModelFacts
 
@@ -25,6 +26,10 @@ class ModelRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     backend: str = ""
     facts: ModelFacts | None = None
     """What its worker learnt; None while it is not loaded."""
+    defaults: RequestDefaults | None = None
+    """What its definition says for fields that requests leave out; None if nothing."""
+    content: bytes = b""
+    """SHA-256 of what it is made of, see ``content_hash.py``; empty while the node does not know it."""
 
 
 class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,4 +84,10 @@ def _shown_model(model: ModelRecord) -> ModelRecord:
     facts = model.facts
     if facts is not None:
         facts = msgspec.structs.replace(facts, description=shown_text(facts.description))
-    return ModelRecord(model.name, shown_text(model.backend), facts)
+    return ModelRecord(
+        name=model.name,
+        backend=shown_text(model.backend),
+        facts=facts,
+        defaults=believed_defaults(model.defaults),
+        content=model.content if len(model.content) == HASH_BYTES else b"",
+    )

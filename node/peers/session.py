@@ -31,7 +31,7 @@ from localai.mesh.ids import short_id
 from localai.mesh.link import PeerStream
 from localai.mesh.wire import FrameDecoder
 from localai.node.event_queue import EventQueue
-from localai.node.inference import GenerateEvent, GenerateRequest, RequestId, failed_from_error
+from localai.node.inference import Event, Request, RequestId, failed_from_error
 from localai.node.peers.received import (
     believed_event,
     believed_replicas,
@@ -53,7 +53,7 @@ from localai.node.peers.session_frames import (
     session_codec,
 )
 from localai.node.routing.replica import ReplicaLoad
-from localai.node.workers.frames import Cancel, Events, Generate
+from localai.node.workers.frames import Ask, Cancel, Events
 
 _LOG = structlog.get_logger()
 
@@ -95,9 +95,12 @@ class Service(Protocol):
         """Takes no new ones."""
 
     def replicas(self) -> Sequence[ReplicaLoad]:
-        """Models here, and how busy they are."""
+        """Models here that members may use, and how busy they are."""
 
-    def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+    def refuses(self, model: str) -> LocalAIError | None:
+        """Why a member gets no answer from this model; None when it may ask."""
+
+    def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """Answer a request here, whatever others could do."""
 
 
@@ -135,7 +138,7 @@ class PeerSession:
         self._asked: dict[RequestId, EventQueue] = {}
         self._serving: dict[RequestId, _Serving] = {}
         self._answering: set[asyncio.Task[None]] = set()
-        self._ready: list[tuple[RequestId, GenerateEvent]] = []
+        self._ready: list[tuple[RequestId, Event]] = []
         self._flush_planned = False
         self._numbers = itertools.count(1)
         self._asked_ids = itertools.count(1)
@@ -177,7 +180,7 @@ class PeerSession:
 
     # Asking
 
-    async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         """The peer's answer, all that is ready at a time, ending with exactly one terminal event.
 
         Closing the generator early makes the peer stop at its next engine step.
@@ -202,7 +205,7 @@ class PeerSession:
             queue.put(failed_from_error(self._lost()))
             return
         try:
-            data = self._codec.encode(Generate(queue.request))
+            data = self._codec.encode(Ask(queue.request))
         except WireError as error:
             message = "The request cannot be sent to another node: it is too long, or holds a value out of range."
             queue.put(failed_from_error(TooLarge(message, detail=error.detail)))
@@ -305,7 +308,7 @@ class PeerSession:
                     self._event(request_id, event)
             case SessionHeartbeat():
                 self._heartbeat(frame)
-            case Generate(request=request):
+            case Ask(request=request):
                 self._serve(request)
             case Cancel(request_id=request_id):
                 if (serving := self._serving.pop(request_id, None)) is not None:
@@ -317,7 +320,7 @@ class PeerSession:
             case _:
                 assert_never(frame)
 
-    def _event(self, request_id: RequestId, event: GenerateEvent) -> None:
+    def _event(self, request_id: RequestId, event: Event) -> None:
         queue = self._asked.get(request_id)
         if queue is None or queue.ended:
             return  # abandoned; its Cancel is on the way
@@ -373,7 +376,7 @@ class PeerSession:
 
     # Answering
 
-    def _serve(self, request: GenerateRequest) -> None:
+    def _serve(self, request: Request) -> None:
         check_request_id(request)
         if request.id in self._serving:
             raise WireError("A request id is in use already.")
@@ -389,7 +392,7 @@ class PeerSession:
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
 
-    def _refusal(self, request: GenerateRequest) -> LocalAIError | None:
+    def _refusal(self, request: Request) -> LocalAIError | None:
         if not self._service.serves:
             return Unavailable("This node does not answer requests of other nodes.", code="does_not_serve")
         if self._service.draining:
@@ -401,12 +404,12 @@ class PeerSession:
             check_request(request)
         except InvalidRequest as error:
             return error
-        return None
+        return self._service.refuses(request.model)
 
-    async def _answer(self, request_id: RequestId, request: GenerateRequest) -> None:
+    async def _answer(self, request_id: RequestId, request: Request) -> None:
         structlog.contextvars.bind_contextvars(peer=short_id(self.peer))
         try:
-            async with aclosing(self._service.generate_batches(request)) as batches:
+            async with aclosing(self._service.answer_batches(request)) as batches:
                 async for batch in batches:
                     self._emit(request_id, batch)
         except Exception as error:  # a mistake of ours must not leave the peer without an end
@@ -415,7 +418,7 @@ class PeerSession:
         # One that was cancelled is not there any more: its Cancel has removed it.
         self._serving.pop(request_id, None)
 
-    def _emit(self, request_id: RequestId, batch: Sequence[GenerateEvent]) -> None:
+    def _emit(self, request_id: RequestId, batch: Sequence[Event]) -> None:
         """Send events with all others that become ready in this turn of the loop."""
         self._ready.extend((request_id, event) for event in batch)
         if not self._flush_planned:
@@ -428,7 +431,7 @@ class PeerSession:
         for start in range(0, len(ready), MAX_FRAME_EVENTS):
             self._send_events(ready[start : start + MAX_FRAME_EVENTS])
 
-    def _send_events(self, events: Sequence[tuple[RequestId, GenerateEvent]]) -> None:
+    def _send_events(self, events: Sequence[tuple[RequestId, Event]]) -> None:
         try:
             self._write(Events(tuple(events)))
         except WireError as error:

@@ -3,11 +3,11 @@
     either side
       -> SessionHello             once, first
       -> SessionHeartbeat         every :data:`HEARTBEAT_S` seconds, and when something important changes
-      -> Generate, Cancel         as the one who asks
+      -> Ask, Cancel              as the one who asks
       -> Events                   as the one who answers: all that is ready at a time, for all requests
       -> Goodbye                  last
 
-Request ids belong to the side that sent ``Generate``. A request that came over a session is never sent on. End of
+Request ids belong to the side that sent ``Ask``. A request that came over a session is never sent on. End of
 stream without ``Goodbye`` means that the peer is lost. docs/wire.md has the layouts and vectors.
 """
 
@@ -19,7 +19,7 @@ import msgspec
 
 from localai.mesh.wire import FrameCodec
 from localai.node.routing.replica import ReplicaLoad
-from localai.node.workers.frames import Cancel, Events, Generate
+from localai.node.workers.frames import Ask, Cancel, Events
 
 PROTOCOL = "/localai/session/1"
 SESSION_VERSION = 1
@@ -60,7 +60,7 @@ class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag="goodbye"):
     reason: str
 
 
-SessionFrame: TypeAlias = SessionHello | SessionHeartbeat | Generate | Cancel | Events | Goodbye
+SessionFrame: TypeAlias = SessionHello | SessionHeartbeat | Ask | Cancel | Events | Goodbye
 
 
 def session_codec() -> FrameCodec[SessionFrame]:

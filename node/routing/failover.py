@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from localai.mesh.errors import Category, WorkerLost
 from localai.mesh.ids import PeerId
-from localai.node.inference import Failed, GenerateEvent, Started, Tokens
+from localai.node.inference import Event, Failed, Started, Tokens
 
 MAX_ATTEMPTS = 4
 """Tries of one request, the first included."""
@@ -49,7 +49,7 @@ class Attempts:
         """Another try."""
         self.tried.append(node)
 
-    def should_move_on(self, batch: Sequence[GenerateEvent]) -> Failed | None:
+    def should_move_on(self, batch: Sequence[Event]) -> Failed | None:
         """The failure at the end of ``batch`` when it may be kept from the client; None to pass the batch on."""
         last = batch[-1]
         if not isinstance(last, Failed) or not is_retriable(last) or len(self.tried) >= MAX_ATTEMPTS:
@@ -63,7 +63,7 @@ class Attempts:
         again = failed is not None and failed.code == WorkerLost.default_code and self.tried.count(self.tried[-1]) == 1
         return frozenset(self.tried[:-1] if again else self.tried)
 
-    def to_give_out(self, batch: list[GenerateEvent]) -> list[GenerateEvent]:
+    def to_give_out(self, batch: list[Event]) -> list[Event]:
         """The batch without a second Started; it may be empty then."""
         self.committed = self.committed or any(isinstance(event, Tokens) for event in batch)
         if not any(isinstance(event, Started) for event in batch):

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from localai.node.inference import ChatInput, GenerateRequest, TextInput, TokenInput
+from localai.node.inference import (
+    ChatInput,
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    Prompt,
+    Request,
+    RerankRequest,
+    TextInput,
+    TokenInput,
+    TokenizeRequest,
+)
 from localai.node.routing.replica import Candidate, Work
 
 UNMEASURED_PROMPT_TPS = 300.0
@@ -47,17 +58,29 @@ class Speeds:
     decode_tps: float
 
 
-def work_of(request: GenerateRequest) -> Work:
+def work_of(request: Request) -> Work:
     """The size of a request, from its text: nobody has tokenized it yet."""
-    match request.prompt:
+    match request:
+        case GenerateRequest():
+            output = min(request.max_tokens or DEFAULT_OUTPUT_TOKENS, 4 * DEFAULT_OUTPUT_TOKENS)
+            return Work(_prompt_tokens(request.prompt) + 1, output * request.choices)
+        case EmbedRequest(inputs=inputs):
+            return Work(sum(map(_prompt_tokens, inputs)) + 1, 0)
+        case RerankRequest(query=query, documents=documents):
+            texts = len(query) * len(documents) + sum(map(len, documents))
+            return Work(texts // CHARS_PER_TOKEN + 1, 0)
+        case TokenizeRequest() | DetokenizeRequest():
+            return Work(1, 0)
+
+
+def _prompt_tokens(prompt: Prompt) -> int:
+    match prompt:
         case ChatInput(messages=messages):
-            tokens = sum(len(message.content) for message in messages) // CHARS_PER_TOKEN + 4 * len(messages)
+            return sum(len(message.content) for message in messages) // CHARS_PER_TOKEN + 4 * len(messages)
         case TextInput(text=text):
-            tokens = len(text) // CHARS_PER_TOKEN
+            return len(text) // CHARS_PER_TOKEN
         case TokenInput(ids=ids):
-            tokens = len(ids)
-    output = min(request.max_tokens or DEFAULT_OUTPUT_TOKENS, 4 * DEFAULT_OUTPUT_TOKENS)
-    return Work(tokens + 1, output * request.choices)
+            return len(ids)
 
 
 def best_speeds(candidates: Iterable[Candidate]) -> Speeds:

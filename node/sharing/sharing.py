@@ -8,6 +8,8 @@ from pathlib import Path
 
 from localai.mesh.link import PeerStream
 from localai.node.catalog import Catalog
+from localai.node.content_hash import content_hash
+from localai.node.model_config import ModelConfig
 from localai.node.peers.record import MAX_SHARED
 from localai.node.sharing.chunks import ChunkList
 from localai.node.sharing.file_hashes import FileHashes
@@ -32,7 +34,9 @@ class Sharing:
 
     async def refresh(self, catalog: Catalog) -> None:
         """Share the files of these models; hashing new ones takes a while, during which the others are shared."""
-        names = [name for config in catalog.models for name in (config.model_file, *config.companion_files)]
+        shown = [config for config in catalog.models if not config.is_private]
+        hidden = {name for config in catalog.models if config.is_private for name in _files_of(config)}
+        names = [name for config in shown for name in _files_of(config) if name not in hidden]
         files = [self._models_path / name for name in names]
         self._shared = tuple(dict.fromkeys(files))[:MAX_SHARED]
         async with self._hashing:
@@ -50,6 +54,12 @@ class Sharing:
         found = (self._hashes.of(path) for path in self._shared)
         return tuple(dict.fromkeys(chunks.sha256 for chunks in found if chunks is not None))
 
+    def content_of(self, config: ModelConfig) -> bytes:
+        """The hash of what a shared model is made of; empty while one of its files is not hashed."""
+        found = [self._hashes.of(self._models_path / name) for name in _files_of(config)]
+        digests = [chunks.sha256 for chunks in found if chunks is not None]
+        return content_hash(digests, config.templates) if len(digests) == len(found) else b""
+
     async def serve(self, stream: PeerStream) -> None:
         """Answer a stream of the files protocol."""
         await self._giver.serve(stream)
@@ -57,3 +67,7 @@ class Sharing:
     def _find(self, sha256: bytes) -> tuple[Path, ChunkList] | None:
         found = self._hashes.find(sha256)
         return found if found is not None and found[0] in self._shared else None
+
+
+def _files_of(config: ModelConfig) -> tuple[str, ...]:
+    return (config.model_file, *config.companion_files)

@@ -282,10 +282,11 @@ class _Download:
         if start == 0:
             self._forget()  # a record never stands beside bytes of something else, even if we are killed here
             self._record = record
+        check_space(self._target.parent, (self._total or self._done) - self._done, self._limits)
+        if start == 0:
             self._partial.touch()
             data = render_partial_record(record)
             await in_thread(lambda _going: replace_file(self._record_path, data), lambda _done: None)
-        check_space(self._target.parent, (self._total or self._done) - self._done, self._limits)
 
     async def _receive(self, response: aiohttp.ClientResponse) -> Complete | TryAgain:
         """Append the body to the partial file. What came before a failure is kept."""

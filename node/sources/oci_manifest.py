@@ -43,12 +43,14 @@ class Layer:
 
     @property
     def role(self) -> Role:
-        """What it is for, judged by its media type."""
+        """What it is for, judged by its media type, and by its title: a model file is sometimes called a tar."""
+        if self.title.lower().endswith(".gguf"):
+            return "projector" if "mmproj" in self.title.lower() else "model"
         if self.media_type.endswith(_ARCHIVE_ENDINGS):
             return "archive"
         if "projector" in self.media_type or "mmproj" in self.media_type:
             return "projector"
-        is_model = "gguf" in self.media_type or ".model" in self.media_type or self.title.lower().endswith(".gguf")
+        is_model = "gguf" in self.media_type or ".model" in self.media_type
         return "model" if is_model else "other"
 
 

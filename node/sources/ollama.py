@@ -13,24 +13,13 @@ from localai.mesh.errors import NotFound, Unsupported
 from localai.node.sources.local_names import local_name
 from localai.node.sources.oci import Manifest, read_blob, read_manifest
 from localai.node.sources.oci_manifest import Layer
+from localai.node.sources.ollama_settings import OllamaTexts
 from localai.node.sources.plan import DownloadPlan, PlannedFile
 from localai.node.sources.transfer import DEFAULT_LIMITS, FetchLimits
 from localai.node.sources.uri import PUBLIC_ENDPOINTS, Endpoints, OllamaModel
 
 MAX_TEXT_BYTES = 1 << 20
 _PREFIX = "application/vnd.ollama.image."
-
-
-@dataclass(frozen=True, slots=True)
-class OllamaTexts:
-    """What an Ollama model says beside its weights; empty where it says nothing."""
-
-    template: str = ""
-    """In the language of Go's text/template."""
-    system: str = ""
-    params: str = ""
-    """A JSON object of sampling values."""
-    license: str = ""
 
 
 @dataclass(frozen=True, slots=True)

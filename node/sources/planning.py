@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
@@ -32,6 +33,8 @@ from localai.node.sources.uri import (
 )
 
 _LOG = structlog.get_logger()
+_HUB_NAMES = ("HF_MIRROR", "HF", "HF_ENDPOINT")
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 Remote: TypeAlias = HuggingFaceFile | HuggingFaceRepo | OllamaModel | OciImage | GitHubFile | HttpsUrl
 """References to what another machine has."""
@@ -53,21 +56,33 @@ class SourceRules:
     scan: bool = True
     limits: FetchLimits = DEFAULT_LIMITS
     from_members: FromMembers | None = None
+    architecture: str = field(default_factory=lambda: _ARCHITECTURES.get(platform.machine().lower(), "amd64"))
+    """Of this machine, as Go names it: which image of several is taken."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """What pip gets its settings from; may hold secrets."""
 
 
 def source_rules(environment: Mapping[str, str], *, scan: bool = True) -> SourceRules:
-    """Rules with the mirror (``HF_ENDPOINT``) and the token (``HF_TOKEN``) of the environment."""
-    mirror = environment.get("HF_ENDPOINT", "").rstrip("/")
+    """Rules with the mirror and the token of the environment.
+
+    The mirror is the first of ``HF_MIRROR``, ``HF`` and ``HF_ENDPOINT``, ``https://`` where it has no scheme; the
+    token is ``HF_TOKEN``.
+    """
+    mirror = next((environment[name].strip() for name in _HUB_NAMES if environment.get(name, "").strip()), "")
+    if mirror and "://" not in mirror:
+        mirror = f"https://{mirror}"
     token = environment.get("HF_TOKEN", "")
-    endpoints = Endpoints(hugging_face=mirror) if mirror else PUBLIC_ENDPOINTS
-    return SourceRules(endpoints, Secret(token) if token else None, scan)
+    endpoints = Endpoints(hugging_face=mirror.rstrip("/")) if mirror else PUBLIC_ENDPOINTS
+    return SourceRules(endpoints, Secret(token) if token else None, scan, environment=environment)
 
 
 async def plan_reference(reference: Remote, session: aiohttp.ClientSession, rules: SourceRules) -> DownloadPlan:
     """The files of a reference: weights and projector where it is a model, the one file where it is a file.
 
+    Of an image without a model file these are its archives, which ``image.py`` fetches and unpacks.
+
     Raises:
-        Unsupported: an image without a model file in it.
+        Unsupported: an image with neither a model file nor an archive in it.
         Forbidden: a file that can run programs when it is loaded, or that the hub's scan found unsafe.
         LocalAIError: the source cannot be reached, or has no such thing.
     """
@@ -89,7 +104,9 @@ async def _plan(reference: Remote, session: aiohttp.ClientSession, rules: Source
         case OllamaModel():
             return (await plan_ollama(reference, session, endpoints=endpoints, limits=limits)).files
         case OciImage():
-            plan = await plan_oci(reference, session, endpoints=endpoints, limits=limits)
+            plan = await plan_oci(
+                reference, session, endpoints=endpoints, architecture=rules.architecture, limits=limits
+            )
             return _model_files(reference, plan)
         case GitHubFile():
             return plan_github(reference, endpoints=endpoints)
@@ -100,11 +117,13 @@ async def _plan(reference: Remote, session: aiohttp.ClientSession, rules: Source
 
 
 def _model_files(reference: OciImage, plan: DownloadPlan) -> DownloadPlan:
-    files = tuple(file for file in plan if file.role in ("model", "projector"))
-    if not any(file.role == "model" for file in files):
+    if any(file.role == "model" for file in plan):
+        return tuple(file for file in plan if file.role in ("model", "projector"))
+    archives = tuple(file for file in plan if file.role == "archive")
+    if not archives:
         message = f"The image {reference.repository} has no layer that is a model file. Use another image."
         raise Unsupported(message, code="unsupported_model")
-    return files
+    return archives
 
 
 async def _check_scan(repo: str, session: aiohttp.ClientSession, rules: SourceRules) -> None:

@@ -16,24 +16,34 @@ from localai.mesh.errors import Category
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
+    Detokenized,
+    DetokenizeRequest,
+    Embedded,
+    EmbedRequest,
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
+    Request,
     RequestId,
+    RerankRequest,
     Sampling,
+    Scored,
     Started,
+    TextInput,
     TokenInput,
+    Tokenized,
+    TokenizeRequest,
     Tokens,
     is_terminal,
 )
 from localai.node.workers.connection import WorkerConnection, WorkerEnd
 from localai.node.workers.frames import (
     FRAMES_VERSION,
+    Ask,
     Cancel,
     Events,
     FromWorker,
-    Generate,
     Heartbeat,
     Hello,
     Load,
@@ -54,7 +64,7 @@ class Client:
     loaded: Loaded | None = None
     progress: list[int] = field(default_factory=list)
     heartbeats: list[Heartbeat] = field(default_factory=list)
-    events: dict[RequestId, list[GenerateEvent]] = field(default_factory=dict)
+    events: dict[RequestId, list[Event]] = field(default_factory=dict)
     end: WorkerEnd | None = None
     broken: AssertionError | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -111,12 +121,12 @@ class Client:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def answer(self, request: GenerateRequest) -> list[GenerateEvent]:
+    async def answer(self, request: Request) -> list[Event]:
         """Send a request; get all its events."""
-        self.worker.send(Generate(request))
+        self.worker.send(Ask(request))
         return await self.finish(request.id)
 
-    async def finish(self, request_id: RequestId) -> list[GenerateEvent]:
+    async def finish(self, request_id: RequestId) -> list[Event]:
         """All events of a request that was sent."""
 
         def ended() -> bool:
@@ -157,6 +167,8 @@ async def check_worker(connect: Callable[[], Awaitable[WorkerConnection]], load:
             _token_prompts_continue,
             _refuses_bad_prompts,
             _serves_more_than_its_slots,
+            _tokenizes,
+            _answers_or_refuses_everything_else,
             _cancels,
             _beats,
         ):
@@ -168,15 +180,15 @@ async def check_worker(connect: Callable[[], Awaitable[WorkerConnection]], load:
         await asyncio.gather(reader, return_exceptions=True)
 
 
-def _text(events: list[GenerateEvent], choice: int = 0) -> bytes:
+def _text(events: list[Event], choice: int = 0) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, Tokens) and event.choice == choice)
 
 
-def _ids(events: list[GenerateEvent], choice: int = 0) -> list[int]:
+def _ids(events: list[Event], choice: int = 0) -> list[int]:
     return [i for event in events if isinstance(event, Tokens) and event.choice == choice for i in event.ids]
 
 
-def _finished(events: list[GenerateEvent]) -> Finished:
+def _finished(events: list[Event]) -> Finished:
     assert isinstance(events[-1], Finished), events[-1]
     return events[-1]
 
@@ -260,15 +272,56 @@ async def _serves_more_than_its_slots(client: Client) -> None:
     assert client.loaded is not None
     names = [f"many-{i}" for i in range(client.loaded.facts.slots * 2 + 1)]
     for name in names:
-        client.worker.send(Generate(chat(name, text=f"This is {name}.")))
+        client.worker.send(Ask(chat(name, text=f"This is {name}.")))
     for name in names:
         events = await client.finish(RequestId(name))
         assert len(_ids(events)) == 12
 
 
+async def _tokenizes(client: Client) -> None:
+    for number, text in enumerate(("Rivers flow to the sea.", "Grüße, 世界 🙂", "x" * 5000)):
+        *parts, finished = await client.answer(TokenizeRequest(RequestId(f"tokenize{number}"), "model", text))
+        ids = tuple(token for part in parts if isinstance(part, Tokenized) for token in part.ids)
+        assert ids
+        assert isinstance(finished, Finished)
+        assert finished.usage.prompt_tokens == len(ids)
+        back, _ = await client.answer(DetokenizeRequest(RequestId(f"detokenize{number}"), "model", ids))
+        assert isinstance(back, Detokenized)
+        assert back.data.decode().strip() == text
+    *parts, _ = await client.answer(TokenizeRequest(RequestId("tokenize-nothing"), "model", ""))
+    assert parts == [Tokenized(())]
+    asked = chat("counted", max_tokens=1)
+    *parts, _ = await client.answer(TokenizeRequest(RequestId("count"), "model", "", prompt=asked.prompt))
+    counted = sum(len(part.ids) for part in parts if isinstance(part, Tokenized))
+    assert counted == _finished(await client.answer(asked)).usage.prompt_tokens
+    (failed,) = await client.answer(DetokenizeRequest(RequestId("detokenize-wrong"), "model", (2**30,)))
+    assert isinstance(failed, Failed)
+    assert failed.category is Category.INVALID_REQUEST
+
+
+async def _answers_or_refuses_everything_else(client: Client) -> None:
+    inputs = (TextInput("a river"), TextInput("a mountain"))
+    *vectors, end = await client.answer(EmbedRequest(RequestId("embed"), "model", inputs))
+    if not _is_refusal(end):
+        assert [event.index for event in vectors if isinstance(event, Embedded)] == [0, 1]
+        assert isinstance(end, Finished)
+    *scored, end = await client.answer(RerankRequest(RequestId("rerank"), "model", "water?", ("a river", "a stone")))
+    if not _is_refusal(end):
+        assert [len(event.scores) for event in scored if isinstance(event, Scored)] == [2]
+    events = await client.answer(chat("logprobs", logprobs=2, max_tokens=3))
+    if not _is_refusal(events[-1]):
+        found = [each for event in events if isinstance(event, Tokens) for each in event.logprobs]
+        assert [each.id for each in found] == _ids(events)
+        assert all(each.logprob <= 0 and len(each.top) == 2 for each in found)
+
+
+def _is_refusal(event: Event) -> bool:
+    return isinstance(event, Failed) and event.category is Category.UNSUPPORTED
+
+
 async def _cancels(client: Client) -> None:
     endless = chat("cancelled", max_tokens=None)
-    client.worker.send(Generate(endless))
+    client.worker.send(Ask(endless))
     await client.wait(lambda: bool(_ids(client.events.get(endless.id, []))), "a first token")
     client.worker.send(Cancel(endless.id))
     client.worker.send(Cancel(RequestId("never-seen")))

@@ -54,14 +54,17 @@ class FakeNode:
 async def fake_node(
     swarm: FakeSwarm,
     seed: int,
-    models: Sequence[str] = (),
+    models: Sequence[str | ModelConfig] = (),
     make: Callable[[], WorkerConnection] = FakeWorker,
     *,
     rules: RoutingRules | None = None,
     timing: PeersTiming = QUICK,
     load: Load = LOAD,
 ) -> AsyncIterator[FakeNode]:
-    """A node that has joined; it leaves at the end. ``make`` starts its workers, all with ``load``."""
+    """A node that has joined; it leaves at the end. ``make`` starts its workers, all with ``load``.
+
+    A name in ``models`` is a model whose definition says nothing else.
+    """
     workers: list[FakeWorker] = []
 
     def supervise(config: ModelConfig) -> ModelSupervisor:
@@ -73,7 +76,9 @@ async def fake_node(
 
         return ModelSupervisor(config.name, load, spawn, LifecycleConfig(backoff_s=(0.0,)))
 
-    catalog = Catalog(tuple(ModelConfig(name, f"{name}.gguf") for name in models))
+    catalog = Catalog(
+        tuple(each if isinstance(each, ModelConfig) else ModelConfig(each, f"{each}.gguf") for each in models)
+    )
     dispatch = Dispatch(supervise, catalog, rules, "fake 1")
     link = swarm.link(seed, (PROTOCOL,))
     peers = Peers(link, dispatch, dispatch.record, "fake 1", timing)

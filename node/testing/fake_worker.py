@@ -10,25 +10,33 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from localai.mesh.errors import InvalidRequest, LocalAIError
+from localai.node.features import EVERYTHING, Feature, check_features
 from localai.node.inference import (
     ChatInput,
+    Event,
     GenerateRequest,
+    Prompt,
+    Request,
     RequestId,
+    Started,
     TextInput,
     TokenInput,
+    Tokens,
     failed_from_error,
 )
+from localai.node.testing.fake_results import fake_logprob, fake_result
 from localai.node.workers.connection import WorkerEnd
 from localai.node.workers.frames import (
     FRAMES_VERSION,
     HEARTBEAT_S,
+    Ask,
     Cancel,
     Events,
     FromWorker,
-    Generate,
     Heartbeat,
     Hello,
     Load,
@@ -70,12 +78,16 @@ class FakeWorker:
     """Awaited before each step: a test holds the worker here."""
     load_error: LocalAIError | None = None
     default_context_size: int = 4096
+    parser_id: str = "plain"
+    """What it says about how reasoning and tool calls are written."""
+    features: frozenset[Feature] = EVERYTHING
     pid: int = 0
     sent: list[ToWorker] = field(default_factory=list)
     """Every frame it was sent."""
     _out: asyncio.Queue[FromWorker | WorkerEnd] = field(default_factory=asyncio.Queue)
     _end: WorkerEnd | None = None
     _schedule: Schedule | None = None
+    _wanted_logprobs: dict[RequestId, int] = field(default_factory=dict)
     _produced: dict[int, int] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,8 +108,8 @@ class FakeWorker:
         match frame:
             case Load():
                 self._load(frame)
-            case Generate(request=request):
-                self._generate(request)
+            case Ask(request=request):
+                self._ask(request)
             case Cancel(request_id=request_id):
                 self._cancel(request_id)
                 self._told_to_cancel.set()
@@ -157,13 +169,19 @@ class FakeWorker:
         self._say(Loaded(facts))
         self._tasks += [asyncio.create_task(self._run(self._schedule)), asyncio.create_task(self._pulse())]
 
-    def _generate(self, request: GenerateRequest) -> None:
-        assert self._schedule is not None, "Generate before Loaded"
+    def _ask(self, request: Request) -> None:
+        assert self._schedule is not None, "Ask before Loaded"
         try:
-            prompt = _prompt_ids(request)
+            check_features(request, self.features, "fake")
+            if not isinstance(request, GenerateRequest):
+                self._emit([(request.id, event) for event in fake_result(request)])
+                return
+            prompt = prompt_ids(request.prompt)
         except LocalAIError as error:
             self._emit([(request.id, failed_from_error(error))])
             return
+        if request.logprobs is not None:
+            self._wanted_logprobs[request.id] = request.logprobs
         self._emit(self._schedule.submit(request, prompt, "fake-template", time.monotonic()))
         self._wake.set()
 
@@ -173,7 +191,17 @@ class FakeWorker:
 
     def _emit(self, events: EventList) -> None:
         if events:
-            self._say(Events(tuple(events)))
+            self._say(Events(tuple((request_id, self._completed(request_id, event)) for request_id, event in events)))
+
+    def _completed(self, request_id: RequestId, event: Event) -> Event:
+        """What the schedule does not know about."""
+        match event:
+            case Started():
+                return msgspec.structs.replace(event, parser_id=self.parser_id)
+            case Tokens(ids=ids) if (top := self._wanted_logprobs.get(request_id)) is not None:
+                return msgspec.structs.replace(event, logprobs=tuple(fake_logprob(token, top) for token in ids))
+            case _:
+                return event
 
     async def _run(self, schedule: Schedule) -> None:
         while True:
@@ -222,8 +250,9 @@ class _Bytes:
         return token == END_TOKEN
 
 
-def _prompt_ids(request: GenerateRequest) -> Ids:
-    match request.prompt:
+def prompt_ids(prompt: Prompt) -> Ids:
+    """The ids of a prompt: its bytes."""
+    match prompt:
         case ChatInput(messages=messages):
             text = "".join(f"{message.role}: {message.content}\n" for message in messages)
             return np.frombuffer(text.encode(), np.uint8).astype(np.int32)

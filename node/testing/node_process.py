@@ -135,12 +135,14 @@ def running_node(
     *,
     command: str = "run",
     host: Host | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[NodeProcess]:
     """A node on a free port with its models and data below ``folder``; ready inside the block, gone after it.
 
-    When the block fails, the node's log is printed.
+    ``prefix`` is a command that becomes the node, such as one that gives it a small disk. When the block fails, the
+    node's log is printed.
     """
-    words = [sys.executable, "-m", "localai.node.cli", command, "--address", "127.0.0.1:0", *arguments]
+    words = [*prefix, sys.executable, "-m", "localai.node.cli", command, "--address", "127.0.0.1:0", *arguments]
     process = subprocess.Popen(
         words if host is None else host.command(words),
         stdin=subprocess.DEVNULL,

@@ -11,16 +11,16 @@ import msgspec
 
 from localai.mesh.errors import Unavailable
 from localai.mesh.ids import PeerId
-from localai.node.inference import Failed, GenerateEvent, GenerateRequest, RequestId, TextInput, Tokens, is_terminal
+from localai.node.inference import Event, Failed, GenerateRequest, Request, RequestId, TextInput, Tokens, is_terminal
 from localai.node.peers.peers import Peers
 from localai.node.peers.session import PeerSession
 from localai.node.workers.connection import WorkerEnd
 from localai.node.workers.frames import (
     FRAMES_VERSION,
+    Ask,
     Cancel,
     Events,
     FromWorker,
-    Generate,
     Heartbeat,
     Hello,
     Load,
@@ -61,7 +61,7 @@ class PeerWorker:
         match frame:
             case Load():
                 self._start(self._load())
-            case Generate(request=request):
+            case Ask(request=request):
                 self._generate(request)
             case Cancel(request_id=request_id):
                 if (task := self._answering.pop(request_id, None)) is not None:
@@ -110,7 +110,7 @@ class PeerWorker:
         if self._facts() is None:
             prompt = TextInput("Hello")
             first = GenerateRequest(RequestId("load"), self._model, prompt, max_tokens=1, ignore_eos=True)
-            async with aclosing(self._session.generate_batches(first)) as batches:
+            async with aclosing(self._session.answer_batches(first)) as batches:
                 async for batch in batches:
                     if isinstance(last := batch[-1], Failed):
                         self._say(LoadFailed(last))
@@ -124,17 +124,17 @@ class PeerWorker:
         models = (model for record in records if record is not None for model in record.models)
         return next((model.facts for model in models if model.name == self._model), None)
 
-    def _generate(self, request: GenerateRequest) -> None:
+    def _generate(self, request: Request) -> None:
         if request.id not in self._answering:
             self._answering[request.id] = self._start(self._answer(request))
 
-    async def _answer(self, request: GenerateRequest) -> None:
+    async def _answer(self, request: Request) -> None:
         named = msgspec.structs.replace(request, model=self._model)
-        async with aclosing(self._session.generate_batches(named)) as batches:
+        async with aclosing(self._session.answer_batches(named)) as batches:
             async for batch in batches:
                 self._pass_on(request.id, batch)
 
-    def _pass_on(self, request_id: RequestId, batch: list[GenerateEvent]) -> None:
+    def _pass_on(self, request_id: RequestId, batch: list[Event]) -> None:
         self._completion_tokens += sum(len(event.ids) for event in batch if isinstance(event, Tokens))
         if is_terminal(batch[-1]):
             del self._answering[request_id]

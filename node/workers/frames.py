@@ -5,7 +5,7 @@
       -> Load                     once
       <- LoadProgress*            per mille
       <- Loaded | LoadFailed      LoadFailed is followed by exit
-      -> Generate, Cancel         any number, interleaved
+      -> Ask, Cancel              any number, interleaved
       <- Events                   one frame per engine step for all requests of that step
       <- Heartbeat                every :data:`HEARTBEAT_S` seconds, also during a load or a long step
 
@@ -20,7 +20,7 @@ from typing import TypeAlias
 import msgspec
 
 from localai.mesh.wire import FrameCodec
-from localai.node.inference import Failed, GenerateEvent, GenerateRequest, RequestId
+from localai.node.inference import Event, Failed, Request, RequestId
 
 FRAMES_VERSION = 1
 HEARTBEAT_S = 1.0
@@ -39,10 +39,10 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     """CPU threads, at least 1."""
 
 
-class Generate(msgspec.Struct, frozen=True, array_like=True, tag="generate"):
+class Ask(msgspec.Struct, frozen=True, array_like=True, tag="ask"):
     """Start answering a request."""
 
-    request: GenerateRequest
+    request: Request
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag="cancel"):
@@ -103,10 +103,10 @@ class Heartbeat(msgspec.Struct, frozen=True, array_like=True, tag="heartbeat"):
 class Events(msgspec.Struct, frozen=True, array_like=True, tag="events"):
     """What one engine step gave, for all its requests, in order."""
 
-    events: tuple[tuple[RequestId, GenerateEvent], ...]
+    events: tuple[tuple[RequestId, Event], ...]
 
 
-ToWorker: TypeAlias = Load | Generate | Cancel
+ToWorker: TypeAlias = Load | Ask | Cancel
 FromWorker: TypeAlias = Hello | LoadProgress | Loaded | LoadFailed | Heartbeat | Events
 
 

@@ -11,7 +11,7 @@ from localai.mesh.child import Child, child_environment, spawn_child
 from localai.mesh.errors import RateLimited, WireError
 from localai.mesh.wire import FrameDecoder
 from localai.node.workers.connection import WorkerEnd
-from localai.node.workers.frames import FromWorker, Generate, ToWorker, from_worker_codec, to_worker_codec
+from localai.node.workers.frames import Ask, FromWorker, ToWorker, from_worker_codec, to_worker_codec
 
 _READ_BYTES = 1 << 16
 MAX_UNSENT_BYTES = 8 << 20
@@ -39,7 +39,7 @@ class WorkerProcess:
     def send(self, frame: ToWorker) -> None:
         """See ``WorkerConnection.send``."""
         data = self._to_worker.encode(frame)
-        if isinstance(frame, Generate) and self._child.unsent_bytes + len(data) > MAX_UNSENT_BYTES:
+        if isinstance(frame, Ask) and self._child.unsent_bytes + len(data) > MAX_UNSENT_BYTES:
             raise RateLimited(
                 "The model's worker does not keep up with its requests. Try again soon.", retry_after_s=1.0
             )

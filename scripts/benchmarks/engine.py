@@ -26,6 +26,7 @@ import aiohttp
 import msgspec
 import psutil
 from harness import Row
+from pinned_environment import pinned_environment
 
 from localai.node.testing.models import cached_model
 from localai.node.testing.node_process import running_node
@@ -107,7 +108,8 @@ def our_node(model: Path) -> Iterator[Server]:
 def llama_server(model: Path) -> Iterator[Server]:
     """llama-server with the model."""
     script = Path(__file__).parent / "llama_server.py"
-    command = [str(environment() / "bin" / "python"), str(script), str(model), str(SLOTS), str(CONTEXT), str(THREADS)]
+    python = pinned_environment(REQUIREMENTS) / "bin" / "python"
+    command = [str(python), str(script), str(model), str(SLOTS), str(CONTEXT), str(THREADS)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -127,28 +129,6 @@ def llama_server(model: Path) -> Iterator[Server]:
         process.kill()
         process.wait()
         process.stdout.close()
-
-
-def environment() -> Path:
-    """The environment of llama-server, made at first use and kept per user."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "localai-mesh"
-    folder = cache / f"bench-{REQUIREMENTS.read_text().split()[0].replace('==', '-')}"
-    if not (folder / "ready").exists():
-        print(f"Installing llama-server into {folder} ...", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        pip = [
-            str(folder / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--require-hashes",
-            "--only-binary",
-            ":all:",
-        ]
-        subprocess.run([*pip, "-r", str(REQUIREMENTS)], check=True)
-        (folder / "ready").touch()
-    return folder
 
 
 async def _compare(ours: Server, theirs: Server, quick: bool) -> list[Row]:

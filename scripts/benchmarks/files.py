@@ -8,48 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import aiohttp
-import msgspec
 from harness import Row
 
+from localai.node.testing.file_asker import FileAsker, running_asker
 from localai.node.testing.lan import Host, lan
 from localai.node.testing.models import cached_model
 from localai.node.testing.node_process import NodeProcess, running_node
+from localai.node.testing.stream_gaps import percentile_99, running_streams
 from localai.node.testing.tokens import new_token_text
 
 RUNS = 5
 STREAMS = 8
 TOKENS = 220
-
-
-class _Asker:
-    """A running ``file_asker.py``."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        assert self._line() == "ready"
-
-    def copy(self, members: int) -> float:
-        """Seconds of one copy."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{members}\n")
-        self._process.stdin.flush()
-        return float(self._line())
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
 
 
 def run(quick: bool) -> list[Row]:
@@ -62,7 +39,8 @@ def run(quick: bool) -> list[Row]:
             things.enter_context(_giver(Path(folder, name), model, environment, host))
             for name, host in zip("bc", hosts[1:], strict=True)
         ]
-        asker = things.enter_context(_asking(Path(folder), model, environment, hosts[0]))
+        digest = hashlib.sha256(model.read_bytes()).hexdigest()
+        asker = things.enter_context(running_asker(Path(folder), digest, 2, environment, hosts[0]))
         figures: dict[str, list[float]] = {"one": [], "two": [], "busy": [], "quiet_p99": [], "busy_p99": []}
         for _ in range(2 if quick else RUNS):
             figures["one"].append(megabytes / asker.copy(1))
@@ -95,24 +73,7 @@ def _giver(folder: Path, model: Path, environment: dict[str, str], host: Host) -
         yield node
 
 
-@contextmanager
-def _asking(folder: Path, model: Path, environment: dict[str, str], host: Host) -> Iterator[_Asker]:
-    digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    script = Path(__file__).parent / "file_asker.py"
-    process = subprocess.Popen(
-        host.command([sys.executable, str(script), str(folder), digest, "2"]),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    try:
-        yield _Asker(process)
-    finally:
-        process.communicate(timeout=20)
-
-
-async def _both(nodes: list[NodeProcess], asker: _Asker) -> tuple[float, float]:
+async def _both(nodes: list[NodeProcess], asker: FileAsker) -> tuple[float, float]:
     streams = asyncio.create_task(_streams_p99(nodes))
     await asyncio.sleep(1.0)
     seconds = await asyncio.to_thread(asker.copy, 2)
@@ -121,21 +82,7 @@ async def _both(nodes: list[NodeProcess], asker: _Asker) -> tuple[float, float]:
 
 async def _streams_p99(nodes: list[NodeProcess]) -> float:
     """Seconds between chunks, 99th percentile over 8 streams."""
-    gaps: list[float] = []
-    async with aiohttp.ClientSession() as http:
-        urls = [nodes[number % 2].url for number in range(STREAMS)]
-        await asyncio.gather(*(_stream(http, url, number, gaps) for number, url in enumerate(urls)))
-    return sorted(gaps)[int(len(gaps) * 0.99)]
-
-
-async def _stream(http: aiohttp.ClientSession, url: str, number: int, gaps: list[float]) -> None:
-    body = {"model": "bench", "prompt": f"Story {number}.", "max_tokens": TOKENS, "stream": True, "ignore_eos": True}
-    async with http.post(f"{url}/v1/completions", data=msgspec.json.encode(body)) as response:
-        response.raise_for_status()
-        before = None
-        async for line in response.content:
-            if line.startswith(b"data: {"):
-                now = time.perf_counter()
-                if before is not None:
-                    gaps.append(now - before)
-                before = now
+    urls = [nodes[number % 2].url for number in range(STREAMS)]
+    async with running_streams(urls, "bench", TOKENS) as streams:
+        await streams.wait_end()
+        return percentile_99([gap for gaps in streams.take() for gap in gaps])

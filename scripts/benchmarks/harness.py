@@ -7,12 +7,13 @@ Prints a table, and with ``--json FILE`` writes the same rows as JSON objects, o
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import json
 import platform
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -40,6 +41,17 @@ def benchmarks() -> dict[str, str]:
         if path.stem not in _NOT_BENCHMARKS and "\ndef run(quick: bool)" in text:
             found[path.stem] = text.split('"""')[1].splitlines()[0]
     return found
+
+
+def _load(name: str) -> Any:
+    """The module of a benchmark, from its file: one may be called like a package of the program."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def show(title: str, rows: list[Row]) -> None:
@@ -71,7 +83,7 @@ def main(arguments: list[str]) -> int:
     if options.name is None:
         parser.print_help()
         return 0
-    rows: list[Row] = importlib.import_module(options.name).run(options.quick)
+    rows = _load(options.name).run(options.quick)
     show(f"{options.name} on {platform.processor() or platform.machine()}, Python {platform.python_version()}", rows)
     if options.json is not None:
         options.json.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))

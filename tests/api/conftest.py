@@ -12,9 +12,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from localai.api.app import make_app
+from localai.api.app import answer_headers, make_app
+from localai.api.connection_rules import ConnectionLimits
+from localai.api.server import GuardedRunner
 from localai.node.catalog import Catalog
 from localai.node.dispatch import Dispatch
+from localai.node.local_models import Resources
 from localai.node.model_config import ModelConfig
 from localai.node.option_values import Address
 from localai.node.settings import Settings
@@ -24,6 +27,7 @@ from localai.node.workers.connection import WorkerConnection
 from localai.node.workers.frames import Load
 from localai.node.workers.lifecycle import LifecycleConfig
 
+LIMITS = ConnectionLimits()
 CATALOG = Catalog((ModelConfig("m", "m.gguf"), ModelConfig("org/other", "o.gguf")))
 
 
@@ -59,6 +63,7 @@ def serve() -> Serve:
     async def serving(
         make: Callable[[], FakeWorker] = FakeWorker,
         catalog: Catalog | None = CATALOG,
+        limits: ConnectionLimits = LIMITS,
         **settings: Any,
     ) -> AsyncIterator[Server]:
         workers: list[FakeWorker] = []
@@ -70,9 +75,18 @@ def serve() -> Serve:
 
             return ModelSupervisor(config.name, Load("m", 512, 2, 1), spawn, LifecycleConfig(backoff_s=(0.0,)))
 
-        dispatch = Dispatch(supervise, catalog)
-        app = make_app(dispatch, Settings(Address("127.0.0.1", 0), Path("models"), Path("data"), **settings))
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        paths = {"models_path": Path("models"), "data_path": Path("data")}
+        whole = Settings(Address("127.0.0.1", 0), **{**paths, **settings})
+        dispatch = Dispatch(supervise, catalog, resources=Resources(whole.residency))
+        app = make_app(dispatch, whole)
+        runner = GuardedRunner(
+            app,
+            limits,
+            headers=answer_headers(whole),
+            max_body_bytes=whole.upload_limit_bytes,
+            opaque=whole.protection.opaque_errors,
+            shutdown_timeout_s=0.1,
+        )
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from localai.api.auth import MAX_KEY_CHARS, is_allowed, presented_key
+from localai.api.auth import MAX_KEY_CHARS, ExemptRoutes, KeyRing, presented_key
 from localai.mesh.secrets import Secret
 
 
@@ -33,9 +35,29 @@ def test_an_endless_key_is_cut() -> None:
 
 
 def test_only_a_whole_key_is_allowed() -> None:
-    keys = (Secret("first"), Secret("zweiter-schlüssel"))
-    assert is_allowed("first", keys)
-    assert is_allowed("zweiter-schlüssel", keys)
+    keys = KeyRing((Secret("first"), Secret("zweiter-schlüssel")))
+    assert keys
+    assert keys.has("first")
+    assert keys.has("zweiter-schlüssel")
     for wrong in ("", "firs", "first ", "First", "\udcff"):
-        assert not is_allowed(wrong, keys)
-    assert not is_allowed("first", ())
+        assert not keys.has(wrong)
+
+
+def test_without_keys_there_is_no_ring() -> None:
+    assert not KeyRing(())
+    assert not KeyRing(()).has("")
+
+
+@given(st.text(st.characters(codec=None), max_size=50))
+def test_no_other_text_opens(text: str) -> None:
+    assert KeyRing((Secret("right"),)).has(text) == (text == "right")
+
+
+def test_routes_are_exempt_by_their_pattern() -> None:
+    routes = ExemptRoutes(("^/v1/models$", "^/v1/models/[{]model", "(unclosed", "swagger"))
+    assert routes.invalid == ["(unclosed"]
+    for route in ("/v1/models", "/v1/models/{model}", "/v1/models/{model}/", "/x/swagger/y", "/v1/models"):
+        assert routes.covers(route)
+    for route in ("/v1/models/", "/system", ""):
+        assert not routes.covers(route)
+    assert not ExemptRoutes(()).covers("/")

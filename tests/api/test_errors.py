@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 import pytest
 
-from localai.api.errors import KEY_REQUIRED, STATUS, openai_body, render_error
+from localai.api.error_shapes import Shape
+from localai.api.errors import KEY_REQUIRED, OPAQUE, STATUS, error_body, openai_body, render_error, status_of
 from localai.mesh.errors import (
     Category,
     InvalidRequest,
+    NotFound,
     RateLimited,
     Unauthenticated,
     Unavailable,
@@ -51,3 +55,53 @@ def test_clients_are_told_not_to_repeat_what_is_not_built() -> None:
 def test_the_payload_inside_a_stream_is_the_same_body() -> None:
     error = InvalidRequest("No.", param="n")
     assert openai_body(error) == render_error(error).body
+
+
+ALL_SHAPES: tuple[Shape, ...] = get_args(Shape)
+
+
+@pytest.mark.parametrize("shape", ALL_SHAPES)
+@pytest.mark.parametrize("category", Category)
+def test_every_dialect_says_every_error(category: Category, shape: Shape) -> None:
+    error = error_class(category)("Sentence.", code="some_code", detail="secret")
+    rendered = render_error(error, shape)
+    assert rendered.status == STATUS[category]
+    text = msgspec.json.encode(rendered.body).decode()
+    assert "Sentence." in text
+    assert "secret" not in text
+
+
+def test_the_shapes_of_the_dialects() -> None:
+    refused = Unauthenticated(KEY_REQUIRED)
+    assert msgspec.to_builtins(error_body(refused, "anthropic")) == {
+        "type": "error",
+        "error": {"type": "authentication_error", "message": KEY_REQUIRED},
+    }
+    assert msgspec.to_builtins(error_body(refused, "elevenlabs")) == {
+        "detail": {"status": "invalid_api_key", "message": KEY_REQUIRED}
+    }
+    assert msgspec.to_builtins(error_body(refused, "flat")) == {"error": KEY_REQUIRED}
+    assert msgspec.to_builtins(error_body(NotFound("Gone.", code="x", param="id"), "responses")) == {
+        "error": {"code": "x", "message": "Gone.", "type": "not_found", "param": "id"}
+    }
+
+
+@pytest.mark.parametrize("shape", ALL_SHAPES)
+@pytest.mark.parametrize("category", Category)
+def test_an_opaque_error_is_its_status_and_a_fixed_text(category: Category, shape: Shape) -> None:
+    first, second = (
+        render_error(error_class(category)(text, code=text, param=text, retry_after_s=2.0), shape, opaque=True)
+        for text in ("one", "two")
+    )
+    assert first == second
+    assert first.status == STATUS[category]
+    body = msgspec.json.encode(first.body).decode()
+    assert OPAQUE in body
+    assert "one" not in body.replace(OPAQUE, "")
+    if category is Category.UNAVAILABLE:
+        assert first.headers == {"Retry-After": "2"}
+
+
+def test_some_errors_have_a_finer_status_also_when_opaque() -> None:
+    error = InvalidRequest("Slow.", code="request_too_slow")
+    assert status_of(error) == render_error(error, opaque=True).status == 408

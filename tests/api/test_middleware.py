@@ -10,9 +10,13 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import web
+from structlog.testing import capture_logs
 
+from localai.api.errors import KEY_REQUIRED, OPAQUE
 from localai.mesh.secrets import Secret
+from localai.node.settings import ProtectionSettings
 
 KEYS = (Secret("good-key"), Secret("other-key"))
 REFUSED = {
@@ -229,3 +233,151 @@ async def test_an_expectation_nobody_can_meet_still_has_the_security_headers(ser
         assert response.status == 417
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert "Server" not in response.headers
+
+
+SITE = "https://chat.example"
+CORS = ProtectionSettings(cors=True, cors_origins=(SITE,))
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/unknown", "/models/apply"])
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}]
+)
+async def test_a_page_of_another_site_cannot_make_the_node_work(serve: Any, path: str, headers: dict[str, str]) -> None:
+    async with serve() as server:
+        status, body = await server.post(path, CHAT, headers=headers)
+        assert (status, body["error"]["code"]) == (403, "other_site")
+        assert not server.workers
+
+
+async def test_a_key_in_a_cookie_does_not_help_a_page_of_another_site(serve: Any) -> None:
+    async with serve(api_keys=KEYS) as server:
+        options = {"headers": {"Origin": "https://evil.example"}, "cookies": {"token": "good-key"}}
+        status, _ = await server.post("/v1/chat/completions", CHAT, **options)
+        assert status == 403
+        own = {"headers": {"Origin": server.url}, "cookies": {"token": "good-key"}}
+        status, _ = await server.post("/v1/chat/completions", CHAT, **own)
+        assert status == 200
+
+
+async def test_programs_and_the_nodes_own_pages_are_never_affected(serve: Any) -> None:
+    async with serve() as server:
+        for headers in (
+            {},
+            {"Origin": server.url},
+            {"Sec-Fetch-Site": "same-origin", "Origin": "http://proxy.example"},
+        ):
+            status, _ = await server.post("/v1/chat/completions", CHAT, headers=headers)
+            assert status == 200
+
+
+async def test_the_check_of_sites_can_be_switched_off(serve: Any) -> None:
+    async with serve(protection=ProtectionSettings(checks_sites=False)) as server:
+        status, _ = await server.post("/v1/chat/completions", CHAT, headers={"Origin": "https://evil.example"})
+        assert status == 200
+
+
+async def test_an_allowed_site_may_ask_and_read_also_errors_and_streams(serve: Any) -> None:
+    async with serve(protection=CORS, api_keys=KEYS) as server:
+        asked = {"Origin": SITE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
+        async with server.http.options(server.url + "/v1/chat/completions", headers=asked) as response:
+            assert response.status == 204
+            assert response.headers["Access-Control-Allow-Origin"] == SITE
+            assert response.headers["Access-Control-Allow-Headers"] == "x-api-key"
+        for headers, expected in (({}, 401), ({"x-api-key": "good-key"}, 200)):
+            for stream in (False, True):
+                async with server.http.post(
+                    server.url + "/v1/chat/completions",
+                    json={**CHAT, "stream": stream},
+                    headers={"Origin": SITE, **headers},
+                ) as response:
+                    await response.read()
+                    assert response.status == expected
+                    assert response.headers["Access-Control-Allow-Origin"] == SITE
+                    assert response.headers["Vary"] == "Origin"
+
+
+async def test_other_sites_learn_nothing_from_their_question(serve: Any) -> None:
+    async with serve(protection=CORS) as server:
+        asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+        async with server.http.options(server.url + "/v1/models", headers=asked) as response:
+            assert response.status == 204
+            assert not [name for name in response.headers if name.startswith("Access-Control")]
+        async with server.http.options(server.url + "/", headers={**asked, "Host": "evil.example"}) as response:
+            assert response.status == 403
+    async with serve() as server:
+        asked = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
+        async with server.http.options(server.url + "/v1/models", headers=asked) as response:
+            assert response.status == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", {"type": "error", "error": {"type": "authentication_error", "message": KEY_REQUIRED}}),
+        ("/api/chat", {"error": KEY_REQUIRED}),
+        ("/v1/text-to-speech/x", {"detail": {"status": "invalid_api_key", "message": KEY_REQUIRED}}),
+        ("/v1/embeddings", REFUSED),
+    ],
+)
+async def test_a_refusal_has_the_shape_of_its_path(serve: Any, path: str, body: Any) -> None:
+    async with serve(api_keys=KEYS) as server, server.http.post(server.url + path, json={}) as response:
+        assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert await response.json() == body
+
+
+async def test_exempt_routes_are_read_without_a_key_and_nothing_else(serve: Any) -> None:
+    protection = ProtectionSettings(exempt_routes=("^/v1/models", "^/unknown"))
+    async with serve(protection=protection, api_keys=KEYS) as server:
+        for method, path, expected in (
+            ("GET", "/v1/models", 200),
+            ("GET", "/v1/models/m", 200),
+            ("HEAD", "/v1/models", 401),
+            ("POST", "/v1/models", 401),
+            ("GET", "/system", 401),
+            ("GET", "/unknown", 401),
+        ):
+            async with server.http.request(method, server.url + path) as response:
+                assert (path, response.status) == (path, expected)
+
+
+async def test_opaque_errors_leave_the_status_and_the_log(serve: Any) -> None:
+    protection = ProtectionSettings(opaque_errors=True, machine_tag="box-7")
+    with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as logs:
+        async with serve(protection=protection) as server:
+            wrong = {**CHAT, "model": "nobody-has-it"}
+            async with server.http.post(server.url + "/v1/chat/completions", json=wrong) as response:
+                text = await response.text()
+                request_id = response.headers["X-Correlation-ID"]
+                assert response.headers["Machine-Tag"] == "box-7"
+            assert response.status == 400
+            assert "nobody" not in text
+            assert OPAQUE in text
+            async with server.http.delete(server.url + "/v1/models") as response:
+                assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+                assert "DELETE" not in await response.text()
+    assert [entry for entry in logs if entry.get("request_id") == request_id]
+
+
+async def test_a_packed_form_and_a_packed_body_without_limit_are_refused(serve: Any) -> None:
+    async with serve(upload_limit_bytes=0) as server:
+        for encoding, expected in (("gzip", 415), ("identity", 400)):
+            headers = {"Content-Encoding": encoding}
+            async with server.http.post(
+                server.url + "/v1/chat/completions", data=b"[]", headers=headers, compress=None
+            ) as response:
+                assert response.status == expected
+    async with serve() as server:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "multipart/form-data; boundary=b"}
+        async with server.http.post(
+            server.url + "/v1/chat/completions", data=b"", headers=headers, compress=None
+        ) as response:
+            assert response.status == 415
+
+
+async def test_a_body_nested_too_deeply_is_a_400(serve: Any) -> None:
+    async with serve() as server:
+        deep = b'{"unknown": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+        async with server.http.post(server.url + "/v1/chat/completions", data=BytesIO(deep)) as response:
+            assert response.status == 400
+            assert (await response.json())["error"]["code"] == "invalid_json"

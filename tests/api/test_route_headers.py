@@ -11,9 +11,17 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from localai.api.route_headers import NODE_HEADER, ROUTE_HEADER, keep_route, render_route, route_headers
+from localai.api.route_headers import (
+    LOCAL_ONLY_HEADER,
+    NODE_HEADER,
+    ROUTE_HEADER,
+    is_local_only,
+    keep_route,
+    render_route,
+    route_headers,
+)
 from localai.api.state import SETTINGS
-from localai.mesh.errors import ModelLoadFailed
+from localai.mesh.errors import InvalidRequest, ModelLoadFailed
 from localai.mesh.ids import short_id
 from localai.mesh.secrets import Secret
 from localai.mesh.testing.fake_link import FakeSwarm
@@ -157,3 +165,14 @@ async def test_a_request_without_a_key_is_told_nothing(serve: Any) -> None:
         async with server.http.post(path, json=chat(), headers={"Authorization": "Bearer key"}) as response:
             assert response.status == 200
             assert response.headers[NODE_HEADER] == short_id(far.peer_id)
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), (" YES ", True), ("1", True), ("false", False)])
+def test_a_request_may_stay_here(value: str, expected: bool) -> None:
+    assert is_local_only({LOCAL_ONLY_HEADER: value}) is expected
+    assert is_local_only({}) is False
+
+
+def test_a_wish_that_cannot_be_read_is_not_ignored() -> None:
+    with pytest.raises(InvalidRequest, match="Send 'true' or 'false'"):
+        is_local_only({LOCAL_ONLY_HEADER: "ture"})

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localai.api.sse import DONE, KEEP_ALIVE, SseEvent, encode_event
+from localai.api.sse import DONE, KEEP_ALIVE, NDJSON, SseEvent, encode_event
 
 
 def parse(stream: bytes) -> list[tuple[str, str, bytes]]:
@@ -40,3 +42,8 @@ def test_any_data_comes_back_with_its_line_ends(events: list[tuple[str, str]]) -
     stream = b"".join(encode_event(SseEvent(data.encode(), event=name)) + KEEP_ALIVE for data, name in events)
     expected = [(name, "", data.replace("\r\n", "\n").replace("\r", "\n").encode()) for data, name in events]
     assert parse(stream) == expected
+
+
+def test_lines_of_json_can_be_read_with_what_breaks_a_silence_before_them() -> None:
+    stream = NDJSON.encode(SseEvent(b'{"a": 1}')) + NDJSON.keep_alive * 2 + NDJSON.encode(SseEvent(b"{}"))
+    assert [json.loads(line) for line in stream.splitlines()] == [{"a": 1}, {}]

@@ -13,9 +13,11 @@ import pytest
 import structlog
 
 from localai.api import streaming
+from localai.api.errors import OPAQUE
 from localai.mesh.errors import Category, ModelLoadFailed
 from localai.node.dispatch import OnRoute
-from localai.node.inference import Finished, GenerateEvent, GenerateRequest, Started, Tokens, Usage
+from localai.node.inference import Event, Failed, Finished, GenerateRequest, Started, Tokens, Usage
+from localai.node.settings import ProtectionSettings
 from localai.node.testing.fake_worker import FakeWorker
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -79,15 +81,15 @@ async def test_a_failure_after_it_is_an_error_event_and_the_end(serve: Any) -> N
         assert done == "[DONE]"
 
 
-def crash_after(server: Any, *events: GenerateEvent) -> None:
+def crash_after(server: Any, *events: Event) -> None:
     """Let every answer be these events and then a crash."""
 
-    async def broken(_request: GenerateRequest, _on_route: OnRoute) -> AsyncIterator[list[GenerateEvent]]:
+    async def broken(_request: GenerateRequest, _on_route: OnRoute) -> AsyncIterator[list[Event]]:
         for event in events:
             yield [event]
         raise ZeroDivisionError("/secret/path")
 
-    server.dispatch.generate_batches = broken
+    server.dispatch.answer_batches = broken
 
 
 STARTED, TEXT = Started("digest", 3), Tokens(0, (1,), b"hello")
@@ -109,6 +111,17 @@ async def test_a_crash_after_it_is_an_error_event_and_no_second_answer(serve: An
         assert json.loads(error)["error"]["code"] == "internal_error"
         assert "secret" not in error
         assert done == "[DONE]"
+
+
+async def test_opaque_errors_hide_failures_inside_a_stream_too(serve: Any) -> None:
+    failed = Failed(Category.UNAVAILABLE, "worker_lost", "The process 4711 died.")
+    async with serve(protection=ProtectionSettings(opaque_errors=True)) as server:
+        for end in ((failed,), ()):  # the second ends with a crash
+            crash_after(server, STARTED, TEXT, *end)
+            _role, _text, error, done = await chunks(server, CHAT)
+            assert json.loads(error)["error"]["message"] == OPAQUE
+            assert "worker" not in error
+            assert done == "[DONE]"
 
 
 async def test_a_crash_after_the_end_changes_nothing(serve: Any) -> None:

@@ -87,6 +87,17 @@ def test_stop_seed_and_choices(client: openai.OpenAI) -> None:
     assert several.usage.completion_tokens == 15
 
 
+def test_a_text_becomes_tokens_and_text_again(client: openai.OpenAI) -> None:
+    for model in ("smollm2", "tiny"):
+        for text in ("Hello, world! Ünïcödé 🦙", " two  spaces\n", "<|im_start|>", ""):
+            tokens = client.post("/tokenize", body={"model": model, "content": text}, cast_to=dict[str, list[int]])
+            assert bool(tokens["tokens"]) == bool(text)
+            back = client.post("/detokenize", body={"model": model, **tokens}, cast_to=dict[str, str])
+            assert back == {"content": text}
+    with pytest.raises(openai.BadRequestError):
+        client.post("/detokenize", body={"model": "tiny", "tokens": [10**6]}, cast_to=dict[str, str])
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["smollm2", "tiny"]
     assert client.models.retrieve("tiny").id == "tiny"

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
+from localai.mesh.identity import load_identity
+from localai.mesh.ids import short_id
 from localai.node.testing.lan import Host, lan
 from localai.node.testing.node_process import NodeProcess, running_node
 from localai.node.testing.tokens import new_token_text
@@ -100,3 +106,68 @@ def test_a_new_machine_gets_the_default_model_from_the_household(
             assert client.models.list().data[-1].id == "smollm2-135m-instruct"
             answer = client.completions.create(model="smollm2-135m-instruct", prompt="One, two,", max_tokens=2)
             assert answer.choices[0].text
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    """Decoded JSON."""
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=20) as response:
+        return json.load(response)
+
+
+def wait_members(node: NodeProcess, model: str, count: int) -> None:
+    """Wait until it can use so many members that have a model."""
+    deadline = time.monotonic() + 30
+    while True:
+        peers = ask(f"{node.url}/api/p2p/peers")["peers"]
+        if sum(peer["usable"] and model in peer["models"] for peer in peers) == count:
+            return
+        assert time.monotonic() < deadline, peers
+        time.sleep(0.05)
+
+
+def spoil(path: Path, step: int) -> None:
+    """Change a byte in each ``step`` of a file, as a bad disk does: the file looks as old as before."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        for offset in range(0, status.st_size, step):
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_member_whose_file_went_bad_is_found_out(hosts: tuple[Host, ...], tmp_path: Path, tiny_model: Path) -> None:
+    model = tmp_path / "large.gguf"
+    model.write_bytes(tiny_model.read_bytes() + os.urandom(32 << 20))
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    environment = {"LOCALAI_P2P_TOKEN": new_token_text()}
+    options = ("--p2p", "--threads", "1", "--context-size", "512", "--log-level", "debug")
+    with ExitStack() as things:
+        for name, host in zip("ab", hosts, strict=False):
+            node = things.enter_context(
+                running_node(folder_with(tmp_path / name, model), options, environment, host=host)
+            )
+            node.wait_log("file_hashed")
+        spoil(tmp_path / "b" / "models" / model.name, step=1 << 20)
+        third = folder_with(tmp_path / "c", tiny_model)
+        c = things.enter_context(running_node(third, options, environment, host=hosts[2]))
+        wait_members(c, "large", 2)
+        files = [{"filename": "copied.gguf", "sha256": digest, "uri": "https://10.98.0.200/not-there.gguf"}]
+        body = {"name": "copied", "config_file": {"parameters": {"model": "copied.gguf"}}, "files": files}
+        job_url = f"{c.url}/models/jobs/{ask(f'{c.url}/models/apply', body)['uuid']}"
+        deadline = time.monotonic() + 60
+        while not (job := ask(job_url))["processed"]:
+            assert time.monotonic() < deadline, job
+            time.sleep(0.05)
+        assert job["message"] == "completed"
+        bad = short_id(load_identity(tmp_path / "b" / "data" / "identity.key").peer_id)
+        assert bad in c.wait_log("chunk_was_corrupt", 5)
+        assert c.log.count("chunk_was_corrupt") == 1, "who sent one is not asked again"
+        assert "file_copied_from_members" in c.log
+        copied = third / "models" / "copied.gguf"
+        assert hashlib.sha256(copied.read_bytes()).hexdigest() == digest
+        assert sorted(os.listdir(third / "models")) == ["copied.gguf", "copied.yaml", "tiny.gguf"]
+        with openai.OpenAI(base_url=f"{c.url}/v1", api_key="x", max_retries=0, timeout=60) as client:
+            assert client.completions.create(model="copied", prompt="x", max_tokens=3).choices

@@ -44,6 +44,30 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert not list((tmp_path / "models").glob("*")), "nothing was downloaded"
 
 
+def test_a_node_without_http_needs_no_port_and_stays(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tiny.gguf").symlink_to(tiny_model)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        words = ["run", "--preload-backend-only", "--load-to-memory", "tiny", "--address", address]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "localai.node.cli", *words],
+            cwd=tmp_path,
+            env=node_environment({}),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            assert "without HTTP" in process.stdout.readline()
+            assert process.poll() is None
+            process.terminate()
+            process.communicate(timeout=20)
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
 def test_a_models_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     message = one_sentence(localai(tmp_path, "run", "--models-path", "file", "--address", "127.0.0.1:0"), 1)

@@ -203,8 +203,9 @@ def test_an_answer_comes_from_another_machine(swarm: Swarm) -> None:
 async def test_64_requests_are_spread_evenly(swarm: Swarm) -> None:
     """In flight on B and C never differs by more than 2, and what they completed by no more than 6.
 
-    Their workers take turns on the processor, so that both have the same speed. Samples count until the last request was sent: routing has no say in who is done first after that. A sample is
-    :data:`LOOKS` looks, 20 ms apart: several requests can end in one step of the engine, before the next ones are there.
+    Their workers take turns on the processor, so that both have the same speed. Samples count until the last request
+    was sent: routing has no say in who is done first after that. A sample is :data:`LOOKS` looks, 20 ms apart: several
+    requests can end in one step of the engine, before the next ones are there.
     """
     url = f"{swarm.entry.url}/api/p2p/peers"
     done = asyncio.Event()

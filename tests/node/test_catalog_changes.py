@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localai.node.catalog import Catalog
-from localai.node.catalog_changes import CatalogChanges, changes
-from localai.node.model_config import FileDownload, ModelConfig
+from localai.node.catalog_changes import CatalogChanges, changes, with_last_good
+from localai.node.model_config import FileDownload, ModelConfig, Problem
 
 A, B, C = (ModelConfig(name, f"{name}.gguf") for name in "abc")
 
@@ -42,3 +42,25 @@ def test_there_and_back(before: Catalog, after: Catalog) -> None:
     assert (there.added, there.removed, there.changed) == (back.removed, back.added, back.changed)
     assert set(there.outdated) <= set(there.changed)
     assert bool(there) is (before != after)
+
+
+def test_what_cannot_be_read_any_more_stays() -> None:
+    one, two = (ModelConfig(name, f"{name}.gguf", source="both.yaml") for name in ("one", "two"))
+    before = Catalog((one, two))
+    bare = Catalog((ModelConfig("one", "one.gguf"), ModelConfig("x", "x.gguf")), (Problem("both.yaml", "No YAML."),))
+    assert with_last_good(before, bare).models == (one, two, ModelConfig("x", "x.gguf"))
+    assert with_last_good(before, bare).problems == bare.problems
+    half = Catalog((two,), (Problem("both.yaml", "Bad name.", "one"),))
+    assert with_last_good(before, half).models == (one, two)
+
+
+def test_what_is_gone_or_right_again_does_not_stay() -> None:
+    one, two = (ModelConfig(name, f"{name}.gguf", source="both.yaml") for name in ("one", "two"))
+    before = Catalog((one, two))
+    hinted = Catalog((two,), (Problem("both.yaml", "Unknown key."),))
+    assert with_last_good(before, hinted) == hinted
+    assert with_last_good(before, Catalog()) == Catalog()
+    moved = Catalog((replace(one, source="other.yaml"), two), (Problem("both.yaml", "Defined twice.", "one"),))
+    assert with_last_good(before, moved) == moved
+    disabled = Catalog((two,), (Problem("x.yaml", "No YAML."),), disabled=(one,))
+    assert with_last_good(before, disabled) == disabled

@@ -123,10 +123,11 @@ def test_a_group_alone_shows_what_it_holds() -> None:
 def _assert_nothing_is_cut_off(command: str) -> None:
     text = program(*command.split(), "--help", COLUMNS="80").stdout
     assert "…" not in text
+    unwrapped = "".join(text.replace("│", "").split())  # some names are longer than half a line
     for option in options_of(command):
         if not option.hidden:
             assert option.flag in text
-            assert all(f"${name}" in text for name in option.env)
+            assert all(f"${name}" in unwrapped for name in option.env)
 
 
 @pytest.mark.parametrize("arguments", [["version"], ["--version"], ["run", "--version"]])
@@ -157,6 +158,9 @@ def test_version_is_bare_on_stdout(arguments: list[str]) -> None:
         (["--p2p-peers", "/ip4/1.2.3.4/tcp/1"], "--p2p-peers cannot use"),
         (["federated"], "federated needs a network token, in LOCALAI_P2P_TOKEN or a file for --p2p-token-file"),
         (["federated", "--threads", "4"], "unknown flag --threads"),
+        (["--slots", "300"], "--slots must be at most 256, not 300"),
+        (["--external-grpc-backends", "mine"], "--external-grpc-backends needs NAME:TARGET"),
+        (["--external-grpc-backends", "a:b:1"], "--external-grpc-backends cannot be used yet"),
     ],
 )
 def test_wrong_command_line_is_80_and_one_line(arguments: list[str], says: str) -> None:
@@ -422,3 +426,28 @@ def test_model_commands_say_what_is_not_there(tmp_path: Path) -> None:
 def test_help_for_wide_terminals_is_in_tables() -> None:
     assert "╭─ backends" in program("run", "--help", COLUMNS="140").stdout
     assert "\nbackends:\n" in program("run", "--help", COLUMNS="80").stdout
+
+
+def test_an_option_that_does_nothing_yet_is_no_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BACKENDS_PATH", "/b")
+    settings_of("--upload-path", "/u", "--threads=2")
+    hints = capsys.readouterr().err.splitlines()
+    assert hints == [
+        "localai: hint: --upload-path has no effect yet: the API takes no files.",
+        "localai: hint: --backends-path has no effect yet: there are only built-in backends.",
+    ]
+
+
+def test_tools_for_models(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "bad.gguf").write_bytes(b"\x80\x04K\x01.")
+    done = program("util", "hf-scan", COLUMNS="80")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "refused  bad    bad.gguf\n" in done.stdout
+    assert program("util", "hf-scan", "nobody").returncode == 2
+    done = program("util", "usecase-heuristic", "bad")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("bad (bad.gguf)\n  chat ")
+    assert program("util", "usecase-heuristic", "nobody").returncode == 1

@@ -11,17 +11,18 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from localai.mesh.errors import Category, ModelLoadFailed, Unsupported
+from localai.mesh.errors import Category, ModelLoadFailed, Unavailable, Unsupported
 from localai.mesh.ids import short_id
 from localai.mesh.testing.fake_link import FakeSwarm
+from localai.node.answer_report import AnswerReport, Outcome
 from localai.node.catalog import Catalog
 from localai.node.dispatch import Dispatch, Route, RoutingRules
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
     RequestId,
     Sampling,
@@ -30,6 +31,8 @@ from localai.node.inference import (
 )
 from localai.node.model_config import ModelConfig, Problem
 from localai.node.peers.record import ModelRecord
+from localai.node.request_defaults import RequestDefaults
+from localai.node.residency import ResidencyRules
 from localai.node.supervisor import ModelSupervisor
 from localai.node.testing.fake_node import FakeNode, fake_node
 from localai.node.testing.fake_worker import FakeWorker
@@ -65,11 +68,11 @@ async def node(
         await dispatch.aclose(0.0)
 
 
-async def collect(dispatch: Dispatch, request: GenerateRequest) -> list[GenerateEvent]:
-    return [event async for batch in dispatch.generate_batches(request) for event in batch]
+async def collect(dispatch: Dispatch, request: GenerateRequest) -> list[Event]:
+    return [event async for batch in dispatch.answer_batches(request) for event in batch]
 
 
-def text(events: list[GenerateEvent]) -> bytes:
+def text(events: list[Event]) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, Tokens))
 
 
@@ -81,6 +84,46 @@ async def test_an_answer_and_its_log_line() -> None:
         (line,) = [entry for entry in logs if entry["event"] == "request_finished"]
         assert (line["model"], line["prompt_tokens"], line["completion_tokens"]) == ("m", 12, 5)
         assert 0 < line["ttft_ms"] <= line["total_ms"]
+
+
+async def test_every_answer_is_reported_at_its_end() -> None:
+    async with node() as dispatch:
+        reports: list[AnswerReport] = []
+        dispatch.on_answer = reports.append
+        await collect(dispatch, ask("a"))
+        await collect(dispatch, ask("b", "nothing"))
+        async with aclosing(dispatch.answer_batches(ask("c"))) as batches:
+            await anext(batches)
+            assert dispatch.in_flight == 1
+        assert dispatch.in_flight == 0
+        finished, failed, abandoned = reports
+        assert [report.outcome for report in reports] == [Outcome.FINISHED, Outcome.FAILED, Outcome.ABANDONED]
+        assert (finished.model, finished.usage.completion_tokens) == ("m", 5)
+        assert finished.first_token_s is not None
+        assert finished.token_gap_s is not None
+        assert 0 < finished.first_token_s <= finished.total_s
+        assert (failed.model, failed.first_token_s, failed.usage.prompt_tokens) == ("nothing", None, 0)
+        assert abandoned.token_gap_s is None
+
+
+async def test_load_and_unload_only_while_the_node_is_open() -> None:
+    async with node(catalog=None) as dispatch:
+        for act in (dispatch.load, dispatch.unload):
+            with pytest.raises(Unavailable, match="still installing"):
+                await act("m")
+        dispatch.open(CATALOG)
+        await dispatch.load("m")
+        await dispatch.unload("m")
+        await dispatch.aclose(0.0)
+        with pytest.raises(Unavailable, match="shutting down"):
+            await dispatch.load("m")
+
+
+async def test_residency_can_change() -> None:
+    async with node() as dispatch:
+        assert dispatch.residency == ResidencyRules()
+        dispatch.change_residency(ResidencyRules(max_active=1), 2.0)
+        assert dispatch.residency.max_active == 1
 
 
 async def test_models_are_listed_with_their_workers() -> None:
@@ -156,7 +199,7 @@ async def test_a_second_start_is_announced_once() -> None:
     class DiesAfterStarted(FakeWorker):
         """Ends as soon as it has begun, before any token."""
 
-        def _emit(self, events: list[tuple[RequestId, GenerateEvent]]) -> None:
+        def _emit(self, events: list[tuple[RequestId, Event]]) -> None:
             super()._emit([item for item in events if not isinstance(item[1], (Tokens, Finished))])
             if any(isinstance(event, Started) for _, event in events):
                 self.die()
@@ -206,7 +249,7 @@ async def test_a_client_that_leaves_is_logged_and_cancelled() -> None:
 
     async with node(make) as dispatch:
         with capture_logs() as logs:
-            async with aclosing(dispatch.generate_batches(ask("a", text="x" * 300))) as batches:
+            async with aclosing(dispatch.answer_batches(ask("a", text="x" * 300))) as batches:
                 async for batch in batches:
                     if text(batch):
                         break
@@ -281,7 +324,7 @@ class Swarm(AsyncExitStack):
     async def join(
         self,
         seed: int,
-        *models: str,
+        *models: str | ModelConfig,
         make: Callable[[], WorkerConnection] = FakeWorker,
         rules: RoutingRules | None = None,
     ) -> FakeNode:
@@ -313,14 +356,14 @@ def failing() -> FakeWorker:
     return FakeWorker(load_error=ModelLoadFailed("The file is broken."))
 
 
-async def routed(node: FakeNode, request: GenerateRequest) -> tuple[list[GenerateEvent], list[Route]]:
+async def routed(node: FakeNode, request: GenerateRequest) -> tuple[list[Event], list[Route]]:
     """An answer, and who was asked for it."""
     routes: list[Route] = []
-    batches = node.dispatch.generate_batches(request, routes.append)
+    batches = node.dispatch.answer_batches(request, routes.append)
     return [event async for batch in batches for event in batch], routes
 
 
-def check_stream(events: list[GenerateEvent]) -> None:
+def check_stream(events: list[Event]) -> None:
     """What every client may rely on."""
     assert sum(isinstance(event, Started) for event in events) <= 1
     assert [event for event in events if isinstance(event, (Finished, Failed))] == events[-1:]
@@ -488,7 +531,7 @@ async def test_a_client_that_leaves_is_heard_of_at_the_peer() -> None:
     async with Swarm() as swarm:
         entry, far = await swarm.join(1), await swarm.join(2, "m")
         await entry.wait_models("m")
-        async with aclosing(entry.dispatch.generate_batches(ask("a", text="x" * 300))) as batches:
+        async with aclosing(entry.dispatch.answer_batches(ask("a", text="x" * 300))) as batches:
             async for batch in batches:
                 if text(batch):
                     break
@@ -506,7 +549,7 @@ async def test_private_requests_and_those_of_peers_stay_where_they_are() -> None
         await far.wait_peers(lambda peers: peers.session(entry.peer_id) is not None)
         session = far.peers.session(entry.peer_id)
         assert session is not None
-        (failed,) = [event async for batch in session.generate_batches(ask("b")) for event in batch]
+        (failed,) = [event async for batch in session.answer_batches(ask("b")) for event in batch]
         assert isinstance(failed, Failed)
         assert failed.code == "model_not_found"
         assert far.workers == []
@@ -524,6 +567,50 @@ async def test_equal_ids_of_two_peers_are_not_mixed() -> None:
             *(collect(entries[number % 2].dispatch, ask("same", text=text)) for number, text in enumerate(texts))
         )
         assert [text(events).decode() for events in answers] == texts
+
+
+async def test_a_private_model_is_nobody_elses_business() -> None:
+    async with Swarm() as swarm:
+        secret = ModelConfig("secret", "s.gguf", is_private=True)
+        owner = await swarm.join(1, secret, "m", make=saying(b"mine"))
+        other = await swarm.join(2, "secret", make=saying(b"another"))
+        await owner.wait_models("secret")
+        await other.wait_models("m")
+        for number in range(4):
+            events, routes = await routed(owner, ask(str(number), "secret"))
+            assert (text(events), routes[0].is_local, routes[0].candidates) == (b"mine", True, 1)
+        assert text(await collect(other.dispatch, ask("o", "secret"))) == b"another"
+        assert [model.name for model in owner.dispatch.record().models] == ["m"]
+
+
+async def test_a_member_that_guesses_the_name_of_a_private_model_gets_no_answer() -> None:
+    async with Swarm() as swarm:
+        owner = await swarm.join(1, ModelConfig("secret", "s.gguf", is_private=True), "m")
+        asker = await swarm.join(2)
+        await asker.wait_models("m")
+        session = asker.peers.session(owner.peer_id)
+        assert session is not None
+        for name in ("secret", "nothing"):
+            async with aclosing(session.answer_batches(ask("a", name))) as batches:
+                (failed,) = [event async for batch in batches for event in batch]
+            assert isinstance(failed, Failed)
+            assert (failed.code, failed.param) == ("model_not_found", "model")
+        assert owner.workers == []
+
+
+async def test_what_a_model_of_others_means_by_nothing() -> None:
+    async with Swarm() as swarm:
+        defaults = RequestDefaults(Sampling(temperature=0.1), max_tokens=7)
+        await swarm.join(1, ModelConfig("far", "f.gguf", defaults=defaults), "plain")
+        entry = await swarm.join(2, ModelConfig("near", "n.gguf", slots=3))
+        await entry.wait_models("far", "plain")
+        await entry.wait_peers(lambda peers: any(status.record is not None for status in peers.statuses()))
+        assert entry.dispatch.definition("far").defaults == defaults
+        assert entry.dispatch.definition("plain") == ModelConfig("plain", "plain")
+        assert entry.dispatch.definition("near").slots == 3
+        assert entry.dispatch.definition("nowhere") == ModelConfig("nowhere", "nowhere")
+    async with node() as dispatch:
+        assert dispatch.definition("nowhere") == ModelConfig("nowhere", "nowhere")
 
 
 async def test_one_member_may_be_the_only_one_to_answer() -> None:

@@ -8,18 +8,24 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from localai.mesh.errors import InvalidRequest, ModelLoadFailed, Unsupported
+from localai.mesh.errors import InvalidRequest, ModelLoadFailed, NotFound, Unavailable, Unsupported
+from localai.node import local_models as local_models_module
 from localai.node.catalog import Catalog
-from localai.node.inference import Failed, GenerateEvent, GenerateRequest, RequestId, TextInput
-from localai.node.loading import DEFAULT_SLOTS
+from localai.node.inference import Event, Failed, Finished, GenerateRequest, RequestId, TextInput
 from localai.node.local_models import LocalModels, Resources
 from localai.node.model_config import ModelConfig
 from localai.node.routing.replica import ReplicaLoad
 from localai.node.supervisor import ModelSupervisor
 from localai.node.testing.fake_worker import FakeWorker
 from localai.node.workers.connection import WorkerConnection
-from localai.node.workers.frames import Load
+from localai.node.workers.frames import Load, ToWorker
 from localai.node.workers.lifecycle import LifecycleConfig, State
+
+
+async def never() -> None:
+    """A step that does not come to its end."""
+    await asyncio.Event().wait()
+
 
 CATALOG = Catalog((ModelConfig("m", "m.gguf", slots=3, context_size=99), ModelConfig("other", "o.gguf")))
 
@@ -39,7 +45,7 @@ async def local_models(make: Callable[[], FakeWorker] = FakeWorker, size: int = 
 
         return ModelSupervisor(config.name, Load("m", 512, 2, 1), spawn, LifecycleConfig(backoff_s=(0.0,)))
 
-    models = LocalModels(supervise, CATALOG, Resources(size_of=lambda _: size))
+    models = LocalModels(supervise, CATALOG, Resources(size_of=lambda _: size, slots=7))
     try:
         async with asyncio.timeout(15):
             yield models
@@ -47,15 +53,15 @@ async def local_models(make: Callable[[], FakeWorker] = FakeWorker, size: int = 
         await models.aclose()
 
 
-async def collect(models: LocalModels, request: GenerateRequest) -> list[GenerateEvent]:
-    return [event async for batch in models.generate_batches(request) for event in batch]
+async def collect(models: LocalModels, request: GenerateRequest) -> list[Event]:
+    return [event async for batch in models.answer_batches(request) for event in batch]
 
 
 async def test_before_its_first_use_a_model_is_what_its_definition_says() -> None:
     async with local_models(size=2_200_000_000) as models:
         assert models.replicas() == (
             ReplicaLoad("m", context_size=99, slots=3, load_s=2.5),
-            ReplicaLoad("other", slots=DEFAULT_SLOTS, load_s=2.5),
+            ReplicaLoad("other", slots=7, load_s=2.5),
         )
         assert models.replica("other") == models.replicas()[1]
         assert [status.worker for status in models.statuses()] == [None, None]
@@ -69,7 +75,7 @@ async def test_after_it_what_was_learnt() -> None:
         assert 0 < replica.load_s < 600
         assert replica.prompt_tps > 0
         assert replica.decode_tps > 0
-        assert models.replica("other") == ReplicaLoad("other", slots=DEFAULT_SLOTS, load_s=600.0)
+        assert models.replica("other") == ReplicaLoad("other", slots=7, load_s=600.0)
 
 
 async def test_requests_in_work_and_waiting_are_counted() -> None:
@@ -137,3 +143,84 @@ async def test_another_catalogue_ends_the_workers_of_what_is_gone_or_loaded_othe
         await before[0].wait_state(State.CLOSED)
         assert (await collect(models, ask("again")))[-1]
         assert models.supervisor(models.catalog.models[0]) is not before[0]
+
+
+async def test_what_is_being_answered_is_answered_to_its_end() -> None:
+    go = asyncio.Event()
+
+    async def hold() -> None:
+        await go.wait()
+
+    async with local_models(lambda: FakeWorker(before_step=hold)) as models:
+        before = models.supervisor(CATALOG.models[0])
+        asking = asyncio.create_task(collect(models, ask("a")))
+        await before.wait_state(State.READY)
+        models.replace(CATALOG, renewed={"m.gguf"})
+        assert models.supervisor(CATALOG.models[0]) is not before
+        go.set()
+        assert isinstance((await asking)[-1], Finished)
+        await before.wait_state(State.CLOSED)
+
+
+async def test_the_end_of_the_node_does_not_wait_for_them() -> None:
+    async with local_models(lambda: FakeWorker(before_step=never)) as models:
+        before = models.supervisor(CATALOG.models[0])
+        asking = asyncio.create_task(collect(models, ask("a")))
+        await before.wait_state(State.READY)
+        models.replace(Catalog())
+    assert isinstance((await asking)[-1], Failed)
+    assert before.statistics().state is State.CLOSED
+
+
+async def test_answers_that_take_too_long_are_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_models_module, "RETIRE_S", 0.0)
+    async with local_models(lambda: FakeWorker(before_step=never)) as models:
+        before = models.supervisor(CATALOG.models[0])
+        asking = asyncio.create_task(collect(models, ask("a")))
+        await before.wait_state(State.READY)
+        models.replace(Catalog())
+        (*_, failed) = await asking
+        assert isinstance(failed, Failed)
+        assert "its definition has changed or is gone" in failed.message
+
+
+async def test_load_waits_for_the_model_and_unload_for_its_end() -> None:
+    async with local_models(lambda: FakeWorker(pid=7)) as models:
+        with pytest.raises(NotFound, match="POST /backend/load loads it"):
+            await models.unload("m")
+        await models.load("m")
+        assert models.replica("m").loaded
+        assert [status.pid for status in models.statuses()] == [7, 0]
+        await models.load("m")
+        await models.unload("m")
+        assert [status.pid for status in models.statuses()] == [0, 0]
+        with pytest.raises(NotFound):
+            await models.unload("m")
+        with pytest.raises(InvalidRequest):
+            await models.load("nothing")
+
+
+async def test_a_load_that_fails_says_why_and_so_does_the_next() -> None:
+    async with local_models(lambda: FakeWorker(load_error=ModelLoadFailed("Not a model."))) as models:
+        for _ in range(2):
+            with pytest.raises(ModelLoadFailed, match=r"^failed to load model 'm': Not a model\.$"):
+                await models.load("m")
+        await models.unload("m")  # it may be tried again at once
+        assert models.statuses()[0].worker is not None
+
+
+class NeverLoaded(FakeWorker):
+    """Takes for ever to load."""
+
+    def send(self, frame: ToWorker) -> None:
+        if not isinstance(frame, Load):
+            super().send(frame)
+
+
+async def test_a_load_that_somebody_ends_says_so() -> None:
+    async with local_models(NeverLoaded) as models:
+        loading = asyncio.create_task(models.load("m"))
+        await models.supervisor(CATALOG.models[0]).wait_state(State.LOADING)
+        await models.unload("m")
+        with pytest.raises(Unavailable, match="was unloaded while it was being loaded"):
+            await loading

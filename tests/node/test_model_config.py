@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from localai.node.answer_rules import AnswerRules
 from localai.node.definition_keys import BLOCKS, TOP_LEVEL, WITHOUT_EFFECT, Kind
 from localai.node.inference import Sampling
+from localai.node.mcp.servers import ProgramServer, RemoteServer
 from localai.node.model_config import (
     MAX_SLOTS,
     TRAINED_CONTEXT,
@@ -291,7 +292,13 @@ SAMPLES: dict[Kind, Any] = {
     Kind.ANYTHING: {"x": [1]},
 }
 """A value of each kind."""
-VALUES: dict[str, Any] = {"known_usecases": ["tts"], "options": ["parallel:2"]}
+VALUES: dict[str, Any] = {
+    "share": "private",
+    "known_usecases": ["tts"],
+    "options": ["parallel:2"],
+    "mcp.remote": "mcpServers: {s: {url: 'http://x/'}}",
+    "mcp.stdio": "mcpServers: {s: {command: x}}",
+}
 """Values for keys that do not take just anything of their kind."""
 
 
@@ -320,6 +327,7 @@ EFFECTS = {
     "disabled": replace(PLAIN, disabled=True),
     "pinned": replace(PLAIN, pinned=True),
     "concurrency_groups": replace(PLAIN, concurrency_groups=frozenset({"x"})),
+    "share": replace(PLAIN, is_private=True),
     **dict.fromkeys(
         ("mmproj", "draft_model", "lora_adapter", "lora_base", "lora_adapters"), replace(PLAIN, companion_files=("x",))
     ),
@@ -342,6 +350,9 @@ EFFECTS = {
     "template.function": replace(PLAIN, templates=PromptTemplates(function="x")),
     "template.join_chat_messages_by_character": replace(PLAIN, templates=PromptTemplates(join="x")),
     "template.use_tokenizer_template": replace(PLAIN, templates=PromptTemplates(use_tokenizer_template=True)),
+    "mcp.remote": replace(PLAIN, mcp_servers=(RemoteServer("s", "http://x/"),)),
+    "mcp.stdio": replace(PLAIN, mcp_servers=(ProgramServer("s", "x"),)),
+    "agent.max_iterations": replace(PLAIN, tool_rounds=1),
     "template.reply_prefix": replace(PLAIN, answer=AnswerRules(prefix="x")),
 }
 """What a key makes of the plain model; every other key changes nothing."""
@@ -402,3 +413,43 @@ def test_the_address_is_written_beside_the_hash() -> None:
     assert "uri: pypi:a==1/b" in render_definition(config, uri="pypi:a==1/b")
     assert "uri" not in render_definition(config)
     assert "uri" not in render_definition(replace(config, sha256=None), uri="pypi:a==1/b")
+
+
+def test_who_may_see_a_model() -> None:
+    assert not parse_definitions("{name: x, share: members}", "x.yaml").models[0].is_private
+    (problem,) = parse_definitions("{name: x, share: friends}", "x.yaml").problems
+    assert "write 'members' or 'private'" in problem.message
+
+
+MCP = """
+name: m
+parameters: {model: m.gguf}
+agent: {max_iterations: 4}
+mcp:
+  remote: |
+    mcpServers: {far: {url: "http://127.0.0.1:1/", token: hidden, headers: {}}}
+  stdio: |
+    {"mcpServers": {"near": {"command": "near"}}}
+"""
+
+
+def test_mcp_servers_and_rounds() -> None:
+    definitions = parse_definitions(MCP, "m.yaml")
+    (config,) = definitions.models
+    assert [server.name for server in config.mcp_servers] == ["far", "near"]
+    assert config.tool_rounds == 4
+    assert "hidden" not in repr(config)
+    (problem,) = definitions.problems
+    assert problem.message == "m.yaml has the unknown key 'headers' in the MCP server 'far': it is ignored."
+
+
+def test_mcp_that_cannot_be_read_is_a_broken_definition() -> None:
+    definitions = parse_definitions("{name: m, parameters: {model: m.gguf}, mcp: {stdio: '['}}", "m.yaml")
+    assert definitions.models == ()
+    assert "invalid MCP configuration" in definitions.problems[0].message
+
+
+def test_an_alias_has_no_mcp_servers() -> None:
+    definitions = parse_definitions("{name: a, alias: m, mcp: {stdio: '['}}", "a.yaml")
+    assert definitions.models[0].mcp_servers == ()
+    assert definitions.problems == ()

@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from structlog.testing import capture_logs
 
 from localai.node.catalog import Catalog
-from localai.node.inference import Failed, Finished, GenerateEvent, GenerateRequest, RequestId, TextInput
+from localai.node.inference import Event, Failed, Finished, GenerateRequest, RequestId, TextInput
 from localai.node.local_models import LocalModels, Resources
 from localai.node.model_config import ModelConfig
 from localai.node.model_memory import MemoryReading, ModelMemory, read_memory
@@ -49,9 +49,9 @@ async def machine(rules: ResidencyRules, hold: Callable[[], FakeWorker] = FakeWo
         await models.aclose()
 
 
-async def ask(models: LocalModels, model: str, tokens: int = 3) -> list[GenerateEvent]:
+async def ask(models: LocalModels, model: str, tokens: int = 3) -> list[Event]:
     request = GenerateRequest(RequestId(str(next(NUMBERS))), model, TextInput("hello"), max_tokens=tokens)
-    return [event async for batch in models.generate_batches(request) for event in batch]
+    return [event async for batch in models.answer_batches(request) for event in batch]
 
 
 def loaded(models: LocalModels) -> list[str]:
@@ -157,16 +157,33 @@ async def test_full_memory_unloads_what_is_idle() -> None:
         watching.cancel()
 
 
-async def test_without_rules_nothing_is_watched() -> None:
+async def test_rules_that_change_count_at_once() -> None:
     async with machine(ResidencyRules()) as models:
-        await models.memory.keep_watch(1000.0)
+        await ask(models, "a")
+        watching = asyncio.create_task(models.memory.keep_watch(1000.0))
+        await asyncio.sleep(0)
+        assert loaded(models) == ["a"]  # nobody watches
+        models.memory.change(ResidencyRules(idle_s=1000.0), 1000.0)
+        await asyncio.sleep(0)
+        models.memory.change(ResidencyRules(idle_s=0.0), 1000.0)
+        await models.supervisor(CATALOG.models[0]).wait_state(State.IDLE)
+        assert models.memory.rules.idle_s == 0.0
+        watching.cancel()
+
+
+async def test_the_limit_that_has_changed_holds_for_the_next_model() -> None:
+    async with machine(ResidencyRules()) as models:
+        await ask(models, "a")
+        models.memory.change(ResidencyRules(max_active=1), 1.0)
+        await ask(models, "b")
+        assert loaded(models) == ["b"]
 
 
 async def test_a_client_that_leaves_while_it_waits_leaves_nothing() -> None:
     async with machine(ResidencyRules(max_active=1)) as models:
         await ask(models, "c")  # pinned: nobody else can come in
         request = GenerateRequest(RequestId("x"), "a", TextInput("hello"))
-        async with aclosing(models.generate_batches(request)) as batches:
+        async with aclosing(models.answer_batches(request)) as batches:
             waiting = asyncio.ensure_future(anext(batches))
             await asyncio.sleep(0)
             waiting.cancel()

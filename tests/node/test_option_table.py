@@ -4,9 +4,11 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from localai.node.model_config import MAX_SLOTS
 from localai.node.option_table import COMMANDS, FEDERATED, OPTIONS, RUN, commands_under, options_of
 from localai.node.option_values import Places
 from localai.node.options import Kind, Option, resolve
+from localai.node.settings import DEFAULT_SLOTS
 
 PLACES = Places(cwd=PurePosixPath("/base"), home=PurePosixPath("/home/ann"))
 
@@ -46,6 +48,20 @@ def test_each_row_is_sound(option: Option) -> None:
     assert all(alias.startswith("--") for alias in (*option.aliases, *option.old_names))
     assert option.short is None or (len(option.short) == 2 and option.short[0] == "-")
     resolve([option], {}, {}, PLACES)  # the default can be read
+
+
+def test_an_option_without_effect_has_no_default_that_could_be_believed() -> None:
+    rows = [option for option in OPTIONS if option.no_effect]
+    assert {"--upload-path", "--backends-path"} <= {option.flag for option in rows}
+    for option in rows:
+        assert option.default is None
+        assert not option.no_effect.endswith(".")
+        assert option.help_line.startswith(f"{option.help} No effect yet: {option.no_effect}.")
+
+
+def test_slots_are_those_of_definitions() -> None:
+    slots = next(option for option in OPTIONS if option.flag == "--slots")
+    assert (slots.default, slots.maximum) == (str(DEFAULT_SLOTS), MAX_SLOTS)
 
 
 def test_help_ends_with_the_environment_names() -> None:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from localai.node.option_values import (
     Address,
     Places,
+    check_grpc_backend,
+    check_header_value,
     check_listen_address,
     check_network_id,
     check_peer_address,
@@ -181,6 +183,17 @@ def test_network_ids() -> None:
         check_network_id("a b")
 
 
+@pytest.mark.parametrize("text", ["mine", ":1", "mine:", " : "])
+def test_grpc_backends_have_a_name_and_a_target(text: str) -> None:
+    with pytest.raises(ValueError, match="needs NAME:TARGET"):
+        check_grpc_backend(text)
+
+
+def test_grpc_backends_are_refused_for_now() -> None:
+    with pytest.raises(ValueError, match='cannot be used yet, and "mine" would not answer'):
+        check_grpc_backend("mine:127.0.0.1:9000")
+
+
 def test_choice() -> None:
     assert parse_choice("b", ("a", "b")) == "b"
     with pytest.raises(ValueError, match='must be one of a, b, not "c"'):
@@ -229,3 +242,11 @@ def test_address_refuses(text: str, reason: str) -> None:
 def test_parsers_only_ever_raise_value_errors(text: str, parse: Callable[[str], object]) -> None:
     with contextlib.suppress(ValueError):
         parse(text)
+
+
+def test_what_can_stand_in_a_header() -> None:
+    for text in ("", "box-7", "a b", "x" * 200):
+        check_header_value(text)
+    for text in ("a\r\nb", "ü", "\x00", "x" * 201):
+        with pytest.raises(ValueError, match="plain characters"):
+            check_header_value(text)

@@ -8,7 +8,7 @@ import pytest
 from localai.mesh.errors import SetupError
 from localai.mesh.secrets import Secret
 from localai.node.option_values import Address, Places
-from localai.node.options import Kind, Option, UsageError, Value, is_set, resolve, variable_of
+from localai.node.options import Kind, Option, UsageError, Value, is_set, resolve, variable_of, without_effect
 
 PLACES = Places(cwd=PurePosixPath("/base"), home=PurePosixPath("/home/ann"))
 
@@ -111,6 +111,22 @@ def test_minimum_bounds_numbers_from_everywhere() -> None:
         one(option, ["-1"])
     with pytest.raises(SetupError, match="at least 0"):
         one(option, environ={"A": "-1"})
+
+
+def test_maximum_bounds_numbers_too() -> None:
+    option = row(Kind.INT, maximum=9)
+    assert one(option, ["9"]) == 9
+    with pytest.raises(UsageError, match="--x-y must be at most 9, not 10"):
+        one(option, ["10"])
+
+
+def test_an_option_that_does_nothing_yet_says_so() -> None:
+    option = row(Kind.STR, no_effect="nobody reads it")
+    assert option.help_line == "Help. No effect yet: nobody reads it. ($A, $B)"
+    assert without_effect([option, NUMBER], {"x_y": ["1"]}, {}) == (option,)
+    assert without_effect([option, NUMBER], {}, {"B": "1"}) == (option,)
+    assert without_effect([option, NUMBER], {}, {"A": "", "C": "1"}) == (option,), "empty is a value of a text"
+    assert without_effect([option, NUMBER], {}, {}) == ()
 
 
 def test_is_set_sees_flags_and_variables() -> None:

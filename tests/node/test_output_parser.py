@@ -5,25 +5,37 @@ from hypothesis import strategies as st
 
 from localai.mesh.errors import Category
 from localai.node.inference import (
+    ChatInput,
+    ChatMessage,
+    Detokenized,
+    Embedded,
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
     Progress,
     RequestId,
+    Scored,
     Started,
     TextInput,
     Timings,
+    Tokenized,
+    TokenLogprob,
     Tokens,
+    Tool,
     Usage,
 )
 from localai.node.output_parser import (
+    TAGGED,
     AnswerEvent,
     AnswerFinished,
     AnswerStarted,
     ChoiceFinished,
     OutputParser,
+    ReasoningDelta,
     TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
 )
 
 USAGE = Usage(3, 5)
@@ -34,7 +46,7 @@ def request(choices: int = 1, stop: tuple[str, ...] = ()) -> GenerateRequest:
     return GenerateRequest(RequestId("r"), "m", TextInput("x"), choices=choices, stop=stop)
 
 
-def run(asked: GenerateRequest, events: list[GenerateEvent]) -> list[AnswerEvent]:
+def run(asked: GenerateRequest, events: list[Event]) -> list[AnswerEvent]:
     parser = OutputParser(asked)
     out = [answer for event in events for answer in parser.feed(event)]
     return out + parser.end_of_stream()
@@ -121,7 +133,7 @@ EVENTS = st.lists(
 
 @given(EVENTS, st.integers(1, 2), st.lists(st.text("ab", min_size=1, max_size=2), max_size=2))
 def test_any_event_sequence_gives_exactly_one_terminal_at_the_end(
-    events: list[GenerateEvent], choices: int, stop: list[str]
+    events: list[Event], choices: int, stop: list[str]
 ) -> None:
     out = run(request(choices, tuple(stop)), events)
     terminals = [event for event in out if isinstance(event, (AnswerFinished, Failed))]
@@ -129,3 +141,69 @@ def test_any_event_sequence_gives_exactly_one_terminal_at_the_end(
     assert all(event.text for event in out if isinstance(event, TextDelta))
     if isinstance(out[-1], AnswerFinished):
         assert [event.choice for event in out if isinstance(event, ChoiceFinished)] == list(range(choices))
+
+
+def asked_with_tools(**changes: object) -> GenerateRequest:
+    prompt = ChatInput((ChatMessage("user", "x"),), (Tool("look"),))
+    return GenerateRequest(RequestId("r"), "m", prompt, **changes)  # type: ignore[arg-type]  # real fields
+
+
+CALL = b'<tool_call>{"name": "look", "arguments": {"at": 1}}</tool_call>'
+TAGGED_START = Started("d", 3, parser_id=TAGGED)
+
+
+def test_reasoning_and_calls_come_as_what_they_are() -> None:
+    events: list[Event] = [TAGGED_START, Tokens(0, (1,), b"<think>h"), Tokens(0, (2,), b"m</think>so " + CALL)]
+    _, *deltas, finished, _ = run(asked_with_tools(), [*events, Finished(("stop",), USAGE)])
+    thought, more, text, start, arguments = deltas
+    assert (thought, more) == (ReasoningDelta(0, "h"), ReasoningDelta(0, "m"))
+    assert text == TextDelta(0, "so ")
+    assert isinstance(start, ToolCallStart)
+    assert (start.index, start.name, start.id[:5], len(start.id)) == (0, "look", "call_", 29)
+    assert arguments == ToolArgumentsDelta(0, 0, '{"at": 1}')
+    assert finished == ChoiceFinished(0, "stop", None, called_tools=True)
+
+
+def test_calls_have_ids_of_their_own_and_the_same_ones_again() -> None:
+    asked = asked_with_tools(choices=2)
+    tokens = [Tokens(choice, (1,), CALL + CALL) for choice in (0, 1)]
+    events: list[Event] = [TAGGED_START, *tokens, Finished(("stop", "stop"), USAGE)]
+    ids = [[event.id for event in run(asked, events) if isinstance(event, ToolCallStart)] for _ in range(2)]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 4
+
+
+def test_without_tools_a_call_is_text_and_without_the_parser_everything_is() -> None:
+    for asked, started in ((request(), TAGGED_START), (asked_with_tools(), Started("d", 3))):
+        out = run(asked, [started, Tokens(0, (1,), CALL), Finished(("stop",), USAGE)])
+        assert out[1:3] == [TextDelta(0, CALL.decode()), ChoiceFinished(0, "stop")]
+
+
+def test_what_is_held_back_at_the_end_is_told_apart_too() -> None:
+    asked = request(stop=("</x",))
+    events: list[Event] = [TAGGED_START, Tokens(0, (1,), b"a<think>b</thi"), Finished(("stop",), USAGE)]
+    assert run(asked, events)[1:4] == [TextDelta(0, "a"), ReasoningDelta(0, "b"), ReasoningDelta(0, "</thi")]
+
+
+def test_probabilities_come_with_the_text_of_their_tokens() -> None:
+    one, two = TokenLogprob(1, b"\xc3", -1.0), TokenLogprob(2, b"\xa9", -2.0)
+    out = run(
+        request(stop=("END",)),
+        [
+            Tokens(0, (1,), b"\xc3", (one,)),
+            Tokens(0, (2,), b"\xa9", (two,)),
+            Tokens(0, (3,), b"END", (one,)),
+            Tokens(0, (4,), b"!", (two,)),
+            Finished(("stop_string",), USAGE),
+        ],
+    )
+    assert out[0] == TextDelta(0, "é", (one, two))
+    assert out[1] == ChoiceFinished(0, "stop_string", "END")
+
+
+def test_the_answer_to_another_kind_of_request_is_a_failure() -> None:
+    others: tuple[Event, ...] = (Embedded(0, b""), Scored(()), Tokenized(()), Detokenized(b""))
+    for other in others:
+        (failed,) = run(request(), [other])
+        assert isinstance(failed, Failed)
+        assert failed.category is Category.UPSTREAM_FAILED

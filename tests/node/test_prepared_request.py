@@ -9,25 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localai.mesh.errors import Category
+from localai.node.edit_prompt import edit_prompt, edit_question
 from localai.node.go_template.errors import BadTemplate
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
     Progress,
     Prompt,
     RequestId,
     TextInput,
     TokenInput,
+    TokenizeRequest,
     Tokens,
+    Tool,
     Usage,
 )
 from localai.node.model_config import ModelConfig
 from localai.node.output_parser import OutputParser, TextDelta
-from localai.node.prepared_request import StopWordFilter, prepared_request
+from localai.node.prepared_request import StopWordFilter, prepared_request, prepared_task
 from localai.node.prompt_templates import PromptTemplates
 
 HELLO = ChatInput((ChatMessage("user", "Hello"),))
@@ -62,6 +65,16 @@ def test_a_conversation_becomes_text() -> None:
     assert prepared_request(request, _config(only_messages)).prompt == TextInput("Hello!")
 
 
+def test_tools_take_the_template_for_them() -> None:
+    tools = ChatInput(HELLO.messages, tools=(Tool("add", parameters='{"type": "object"}'),))
+    templates = PromptTemplates(
+        chat="x",
+        chat_message="{{.Content}}",
+        function="{{range .Functions}}{{.Name}}{{toJson .Parameters}}{{end}} {{.Input}}",
+    )
+    assert prepared_request(_ask(tools), _config(templates)).prompt == TextInput('add{"type":"object"} Hello')
+
+
 def test_a_text_gets_its_own_template() -> None:
     assert prepared_request(_ask(TextInput("a")), _config(CHATML)).prompt == TextInput("Go on: a")
     assert prepared_request(_ask(TokenInput((1,))), _config(CHATML)).prompt == TokenInput((1,))
@@ -78,6 +91,25 @@ def test_the_models_own_template_takes_the_system_prompt_as_a_message() -> None:
     assert prepared_request(_ask(HELLO), _config(PromptTemplates(use_tokenizer_template=True))).prompt == HELLO
 
 
+def test_an_edit_takes_the_template_for_it() -> None:
+    edit = _ask(edit_prompt("Correct it.", "wat"), max_tokens=5)
+    templates = PromptTemplates(chat="x", completion="Go on: {{.Input}}", edit="{{.Instruction}}|{{.Input}}")
+    assert prepared_request(edit, _config(templates)) == _ask(TextInput("Correct it.|wat"), max_tokens=5)
+    with pytest.raises(BadTemplate, match="edit template"):
+        prepared_request(edit, _config(PromptTemplates(edit="{{ index .Functions 3 }}")))
+
+
+def test_an_edit_without_a_template_is_a_question() -> None:
+    edit = _ask(edit_prompt("Correct it.", "wat"))
+    question = edit_question("Correct it.", "wat")
+    assert prepared_request(edit, _config()).prompt == question
+    assert prepared_request(edit, _config(CHATML)).prompt == TextInput("<user>Correct it.\n\nwat\n<assistant>")
+    own = PromptTemplates(use_tokenizer_template=True, system_prompt="Be kind.")
+    assert prepared_request(edit, _config(own)).prompt == ChatInput(
+        (ChatMessage("system", "Be kind."), *question.messages)
+    )
+
+
 def test_a_template_that_fails_is_the_requests_error() -> None:
     with pytest.raises(BadTemplate, match="chat template"):
         prepared_request(_ask(HELLO), _config(PromptTemplates(chat="{{ index .Functions 3 }}")))
@@ -89,7 +121,7 @@ def test_stop_words_join_those_of_the_request() -> None:
 
 
 def test_without_stop_words_batches_pass_as_they_are() -> None:
-    batch: list[GenerateEvent] = [Tokens(0, (1,), b"x")]
+    batch: list[Event] = [Tokens(0, (1,), b"x")]
     assert StopWordFilter(_config(), 1).feed(batch) is batch
 
 
@@ -115,9 +147,7 @@ def test_any_pieces_give_the_text_before_the_first_stop_word(text: str, cuts: li
     parser = OutputParser(_ask(TextInput("p")))
     stop = StopWordFilter(_config(stopwords=tuple(words)), 1)
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    events: list[GenerateEvent] = [
-        Tokens(0, (1,), text[begin:end].encode()) for begin, end in itertools.pairwise(places)
-    ]
+    events: list[Event] = [Tokens(0, (1,), text[begin:end].encode()) for begin, end in itertools.pairwise(places)]
     passed = [answer for event in [*events, DONE] for out in stop.feed([event]) for answer in parser.feed(out)]
     first = min((text.find(word) for word in words if word in text), default=None)
     got = "".join(answer.text for answer in passed if isinstance(answer, TextDelta))
@@ -126,3 +156,20 @@ def test_any_pieces_give_the_text_before_the_first_stop_word(text: str, cuts: li
     else:
         assert all(word not in got for word in words)
         assert text.startswith(got)
+
+
+def test_a_prompt_that_is_counted_is_prepared_as_one_that_is_answered() -> None:
+    counted = TokenizeRequest(RequestId("r"), "m", "", prompt=HELLO)
+    prepared = prepared_task(counted, _config(CHATML))
+    assert isinstance(prepared, TokenizeRequest)
+    assert prepared.prompt == prepared_request(_ask(HELLO), _config(CHATML)).prompt
+    assert prepared_task(_ask(HELLO), _config(CHATML)) == prepared_request(_ask(HELLO), _config(CHATML))
+    plain = TokenizeRequest(RequestId("r"), "m", "text")
+    assert prepared_task(plain, _config(CHATML)) is plain
+
+
+def test_a_system_prompt_keeps_the_tools() -> None:
+    prompt = ChatInput(HELLO.messages, (Tool("look"),))
+    prepared = prepared_request(_ask(prompt), _config(PromptTemplates(use_tokenizer_template=True, system_prompt="S")))
+    assert isinstance(prepared.prompt, ChatInput)
+    assert prepared.prompt.tools == prompt.tools

@@ -67,6 +67,12 @@ def test_without_a_model_the_welcome_says_what_to_do() -> None:
     assert ".gguf" in welcome(SETTINGS, Catalog(), 8080)
 
 
+def test_without_http_the_welcome_names_what_is_loaded() -> None:
+    silent = replace(SETTINGS, preload_only=True)
+    assert "without HTTP" in welcome(silent, CATALOG, 0)
+    assert "curl" not in welcome(silent, CATALOG, 0)
+
+
 def test_an_entry_node_says_where_it_is_and_that_others_answer() -> None:
     text = welcome_entry(replace(SETTINGS, address=Address("::", 0)), 8080)
     assert "localai is ready: http://127.0.0.1:8080\n" in text

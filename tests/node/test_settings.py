@@ -8,6 +8,7 @@ import pytest
 from localai.mesh.ids import NetworkId
 from localai.mesh.network_token import NetworkToken, new_network_token, parse_network_token
 from localai.mesh.secrets import Secret
+from localai.node.fetch_rules import parse_networks
 from localai.node.option_table import FEDERATED, OPTIONS, RUN, options_of
 from localai.node.option_values import Address, Places
 from localai.node.options import UsageError, Values, resolve
@@ -15,6 +16,7 @@ from localai.node.residency import ResidencyRules
 from localai.node.settings import (
     InstallSettings,
     LogSettings,
+    ProtectionSettings,
     Settings,
     SwarmSettings,
     build_entry_settings,
@@ -49,11 +51,24 @@ def test_defaults() -> None:
     assert settings().upload_limit_bytes == 15_000_000
 
 
+def test_a_database_elsewhere() -> None:
+    url = "postgres://ann:hush%21@db/localai"
+    built = settings(database_url=url)
+    assert built.database_url == Secret(url)
+    assert {Secret(url), Secret("hush%21"), Secret("hush!")} <= set(built.secrets)
+    assert "hush" not in repr(built)
+    assert settings(database_url="").database_url is None
+    with pytest.raises(UsageError, match="--database-url must begin with") as caught:
+        settings(database_url="mysql://ann:hush@db/x")
+    assert "hush" not in caught.value.message
+
+
 def test_everything_given() -> None:
     built = settings(
         ("c", "a"), models="a,b", address=":1", models_path="/m", data_path="~/d", threads="3", context_size="-1",
         f16="yes", api_keys="k1,k2", upload_limit="0", allowed_hosts="Box.Local,b", allow_anonymous="true",
-        show_route="true",
+        show_route="true", disable_mcp="true",
+        open_responses_store_ttl="1h30m", ollama_api_root_endpoint="true",
     )  # fmt: skip
     assert built == Settings(
         address=Address("", 1),
@@ -68,7 +83,41 @@ def test_everything_given() -> None:
         allowed_hosts=("box.local", "b"),
         allow_anonymous=True,
         show_route=True,
+        responses_ttl_s=5400.0,
+        ollama_root=True,
+        mcp=False,
     )
+
+
+def test_protection() -> None:
+    assert settings().protection == ProtectionSettings()
+    built = settings(
+        opaque_errors="yes", cors="1", cors_allow_origins="https://a,http://b:*", disable_csrf="true",
+        machine_tag="box-7", allow_media_from="192.168.1.0/24",
+    )  # fmt: skip
+    assert built.protection == ProtectionSettings(
+        opaque_errors=True,
+        cors=True,
+        cors_origins=("https://a", "http://b:*"),
+        checks_sites=False,
+        machine_tag="box-7",
+        media_networks=parse_networks(["192.168.1.0/24"]),
+    )
+
+
+def test_exempted_endpoints_count_only_when_they_are_on() -> None:
+    assert settings(http_get_exempted_endpoints="^/a").protection.exempt_routes == ()
+    on = settings(disable_api_key_requirement_for_http_get="yes").protection.exempt_routes
+    assert {"^/$", "^/talk/?$", "^/app(/.*)?$", "^/swagger.*$"} < set(on)
+    both = settings(disable_api_key_requirement_for_http_get="yes", http_get_exempted_endpoints="^/a,^/b")
+    assert both.protection.exempt_routes == ("^/a", "^/b")
+
+
+def test_what_cannot_protect_is_refused() -> None:
+    with pytest.raises(UsageError, match="--allow-media-from needs networks"):
+        settings(allow_media_from="nas")
+    with pytest.raises(UsageError, match="--machine-tag needs"):
+        settings(machine_tag="a\r\nb")
 
 
 def test_watchdogs_count_only_when_they_are_on() -> None:
@@ -111,6 +160,42 @@ def test_where_models_come_from() -> None:
     assert built.install == InstallSettings(
         galleries="[]", autoload=True, preload="[1]", preload_file=Path("/home/ann/p.yaml"), scan=False
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "slots"),
+    [
+        ({}, 4),
+        ({"slots": "8"}, 8),
+        ({"parallel_requests": "true"}, 4),
+        ({"parallel_requests": "false"}, 1),
+        ({"parallel_requests": "false", "slots": "8"}, 1),
+    ],
+)
+def test_one_request_at_a_time_only_if_that_is_asked_for(given: dict[str, str], slots: int) -> None:
+    assert settings((), **given).slots == slots
+
+
+@pytest.mark.parametrize(
+    ("environ", "slots"),
+    [
+        ({"LLAMACPP_PARALLEL": "2"}, 2),
+        ({"LLAMACPP_PARALLEL": "", "PARALLEL_REQUESTS": ""}, 4),
+        ({"LLAMACPP_PARALLEL": "2", "PARALLEL_REQUESTS": "0"}, 1),
+        ({"LOCALAI_PARALLEL_REQUESTS": "true", "PARALLEL_REQUESTS": "false"}, 4),
+    ],
+)
+def test_slots_of_the_environment(environ: dict[str, str], slots: int) -> None:
+    values = resolve(options_of(RUN), {}, environ, PLACES)
+    assert build_settings(values, (), LogSettings()).slots == slots
+
+
+def test_what_backends_are_to_be_ready() -> None:
+    built = settings(external_backends="vllm,llama-cpp,vllm", preload_backend_only="yes")
+    assert built.external_backends == ("vllm", "llama-cpp")
+    assert built.preload_only
+    with pytest.raises(UsageError, match='--external-grpc-backends cannot be used yet, and "mine" would not answer'):
+        settings(external_grpc_backends="mine:127.0.0.1:9000")
 
 
 def test_settings_show_no_key_and_do_not_change() -> None:

@@ -13,9 +13,9 @@ from localai.node import event_queue
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
     Progress,
     RequestId,
@@ -26,7 +26,7 @@ from localai.node.inference import (
 from localai.node.supervisor import ModelSupervisor
 from localai.node.testing.fake_worker import FakeWorker
 from localai.node.workers.connection import WorkerConnection, WorkerEnd
-from localai.node.workers.frames import FromWorker, Generate, Hello, Load, ToWorker
+from localai.node.workers.frames import Ask, FromWorker, Hello, Load, ToWorker
 from localai.node.workers.lifecycle import LifecycleConfig, State
 
 LOAD = Load("m.gguf", 512, 2, 1)
@@ -62,11 +62,11 @@ async def running(farm: Farm, config: LifecycleConfig = FAST) -> AsyncIterator[M
         assert not supervisor._pending
 
 
-async def collect(supervisor: ModelSupervisor, request: GenerateRequest) -> list[GenerateEvent]:
-    return [event async for batch in supervisor.generate_batches(request) for event in batch]
+async def collect(supervisor: ModelSupervisor, request: GenerateRequest) -> list[Event]:
+    return [event async for batch in supervisor.answer_batches(request) for event in batch]
 
 
-def text(events: list[GenerateEvent]) -> bytes:
+def text(events: list[Event]) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, Tokens))
 
 
@@ -93,7 +93,7 @@ async def test_many_requests_at_once_each_get_one_end() -> None:
 async def test_closing_the_stream_cancels_the_work() -> None:
     farm = Farm()
     async with running(farm) as supervisor:
-        async with aclosing(supervisor.generate_batches(ask("a", "x" * 400))) as batches:
+        async with aclosing(supervisor.answer_batches(ask("a", "x" * 400))) as batches:
             async for batch in batches:
                 if text(batch):
                     break
@@ -121,8 +121,8 @@ async def test_a_reader_that_is_cancelled_cancels_the_work() -> None:
 async def test_a_dead_worker_fails_its_requests_and_the_next_is_served_by_another() -> None:
     farm = Farm()
     async with running(farm) as supervisor:
-        events: list[GenerateEvent] = []
-        async for batch in supervisor.generate_batches(ask("a", "x" * 400)):
+        events: list[Event] = []
+        async for batch in supervisor.answer_batches(ask("a", "x" * 400)):
             events += batch
             if text(batch):
                 farm.workers[0].die()
@@ -188,7 +188,7 @@ async def test_a_reader_that_stops_reading_is_cut_off(monkeypatch: pytest.Monkey
     monkeypatch.setattr(event_queue, "MAX_UNREAD_EVENTS", 20)
     farm = Farm()
     async with running(farm) as supervisor:
-        async with aclosing(supervisor.generate_batches(ask("slow", "x" * 400))) as batches:
+        async with aclosing(supervisor.answer_batches(ask("slow", "x" * 400))) as batches:
             await anext(batches)
             assert text(await collect(supervisor, ask("other", "y" * 200))) == b"y" * 200
             rest = [event async for batch in batches for event in batch]
@@ -306,7 +306,7 @@ async def test_a_path_that_cannot_be_sent_is_a_load_failure() -> None:
 async def test_a_worker_that_does_not_keep_up_refuses_with_a_time_to_come_back() -> None:
     class Full(FakeWorker):
         def send(self, frame: ToWorker) -> None:
-            if isinstance(frame, Generate):
+            if isinstance(frame, Ask):
                 raise RateLimited("It does not keep up.", retry_after_s=1.0)
             super().send(frame)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -27,6 +28,10 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     python = folder / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c pass\n')
     python.chmod(0o755)
+    clients = tmp_path / "clients"
+    (clients / "node_modules").mkdir(parents=True)
+    (clients / "node_modules" / ".package-lock.json").touch()
+    monkeypatch.setattr(setup_env, "CLIENTS", clients)
     places = {"ROOT": tmp_path, "VENV": folder, "STAMP": folder / "stamp.json", "UNFINISHED": folder / "unfinished"}
     for name, path in {**places, "PYTHON": python, "PROGRAM": program}.items():
         monkeypatch.setattr(setup_env, name, path)
@@ -54,6 +59,21 @@ def test_a_missing_program_is_noticed(environment: Path, gone: str) -> None:
     assert not setup_env.is_current("now", False)
 
 
+def test_missing_clients_are_noticed_where_tests_run(environment: Path) -> None:
+    setup_env.write_stamp({"fingerprint": "now", "test": True, "root": str(environment.parent)})
+    assert setup_env.is_current("now", True)
+    (setup_env.CLIENTS / "node_modules" / ".package-lock.json").unlink()
+    assert setup_env.is_current("now", False)
+    assert not setup_env.is_current("now", True)
+
+
+def test_the_lock_of_the_clients_names_no_place() -> None:
+    lock = json.loads((SCRIPTS.parent / "tests" / "clients" / "package-lock.json").read_text())
+    packages = [package for name, package in lock["packages"].items() if name]
+    assert packages
+    assert all("resolved" not in package and package["integrity"].startswith("sha512-") for package in packages)
+
+
 def test_an_interrupted_environment_is_made_again(environment: Path) -> None:
     setup_env.UNFINISHED.touch()
     assert not setup_env.can_be_updated()
@@ -71,7 +91,7 @@ def test_an_environment_whose_python_broke_is_made_again(environment: Path) -> N
 
 def test_a_discarded_environment_is_gone(environment: Path) -> None:
     setup_env.discard_environment()
-    assert list(environment.parent.iterdir()) == []
+    assert list(environment.parent.iterdir()) == [setup_env.CLIENTS]
     setup_env.discard_environment()
 
 
@@ -120,3 +140,13 @@ def test_tests_need_tools_for_a_lan(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for tool in ("ip", "unshare"):
         (tmp_path / tool).touch(mode=0o755)
     assert not {"ip", "unshare"} & set(setup_env.missing_parts(True))
+
+
+def test_tests_need_postgresql(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(setup_env, "_SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr(setup_env, "_POSTGRES", tmp_path)
+    assert "postgres" not in setup_env.missing_parts(False)
+    assert "postgres" in setup_env.missing_parts(True)
+    (tmp_path / "15" / "bin").mkdir(parents=True)
+    (tmp_path / "15" / "bin" / "initdb").touch(mode=0o755)
+    assert "postgres" not in setup_env.missing_parts(True)

@@ -17,26 +17,38 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from datetime import datetime
 from typing import NoReturn, assert_never
 
-from localai.mesh.errors import InvalidRequest, LocalAIError, WireError
+from localai.mesh.errors import InvalidRequest, LocalAIError, Unsupported, WireError
 from localai.mesh.wire import FrameDecoder
+from localai.node.features import BACKEND_FEATURES, check_features
 from localai.node.inference import (
+    MAX_EVENT_IDS,
     ChatInput,
+    Detokenized,
+    DetokenizeRequest,
+    Event,
+    Finished,
     GenerateRequest,
+    Prompt,
+    Request,
     RequestId,
     TextInput,
     TokenInput,
+    Tokenized,
+    TokenizeRequest,
+    Usage,
     failed_from_error,
 )
 from localai.node.workers.frames import (
     FRAMES_VERSION,
     HEARTBEAT_S,
+    Ask,
     Cancel,
     Events,
     FromWorker,
-    Generate,
     Heartbeat,
     Hello,
     Load,
@@ -53,6 +65,7 @@ from localai.node.workers.llama.model import LlamaModel
 from localai.node.workers.llama.prompt_queue import PromptQueue
 from localai.node.workers.llama.schedule import EventList, Ids
 
+BACKEND = "llama-cpp"
 _READ_BYTES = 1 << 16
 _PR_SET_PDEATHSIG = 1
 PROMPT_TIMEOUT_S = 60.0
@@ -101,13 +114,13 @@ class PromptBuilder:
         self._model = model
         self._template: ChatTemplate | None = None
 
-    def build(self, request: GenerateRequest) -> tuple[Ids, str]:
+    def build(self, prompt: Prompt) -> tuple[Ids, str]:
         """The prompt's ids, and the id of the template that made them.
 
         Raises:
             InvalidRequest: the prompt does not suit this model.
         """
-        match request.prompt:
+        match prompt:
             case TextInput(text=text):
                 return self._tokens(text), ""
             case TokenInput(ids=ids):
@@ -117,7 +130,25 @@ class PromptBuilder:
                 text = template.render(messages)
                 return self._tokens(text), template.id
             case _:
-                assert_never(request.prompt)
+                assert_never(prompt)
+
+    def answer(self, request: Request) -> list[Event]:
+        """The events of a request that needs nothing but the vocabulary.
+
+        Raises:
+            LocalAIError: it does not suit this model, or needs more.
+        """
+        match request:
+            case TokenizeRequest(text=text, prompt=prompt):
+                found = self._model.tokenize(text, add_special=False) if prompt is None else self.build(prompt)[0]
+                ids = found.tolist()
+                parts = [tuple(ids[start : start + MAX_EVENT_IDS]) for start in range(0, len(ids), MAX_EVENT_IDS)]
+                return [*map(Tokenized, parts or [()]), Finished((), Usage(len(ids), 0))]
+            case DetokenizeRequest(ids=given):
+                data = b"".join(map(self._model.piece, self._model.check_ids(given).tolist()))
+                return [Detokenized(data), Finished((), Usage(len(given), 0))]
+            case _:
+                raise Unsupported("This backend does not do that. Use a model of another one.")
 
     def _tokens(self, text: str) -> Ids:
         """Ids with what the model wants at the beginning, once: templates often begin with it themselves."""
@@ -175,7 +206,7 @@ class Worker:
         while True:
             for frame in self._pipe.receive():
                 match frame:
-                    case Generate(request=request):
+                    case Ask(request=request):
                         self._unbuilt.put(request)
                     case Cancel(request_id=request_id):
                         if not self._unbuilt.cancel(request_id):
@@ -189,12 +220,22 @@ class Worker:
         while True:
             request = self._unbuilt.take()
             try:
-                job = (request, *self._prompts.build(request))
+                check_features(request, BACKEND_FEATURES[BACKEND], BACKEND)
+                hand_on = self._begin(request)
             except LocalAIError as error:
                 events: EventList = [(request.id, failed_from_error(error))]
-                self._unbuilt.built(functools.partial(self._emit, events))
-            else:
-                self._unbuilt.built(functools.partial(self._inbox.put, job))
+                hand_on = functools.partial(self._emit, events)
+            self._unbuilt.built(hand_on)
+
+    def _begin(self, request: Request) -> Callable[[], None]:
+        """What is left to do for a request when its prompt is built: a generation is computed, others are done.
+
+        Raises:
+            LocalAIError: it does not suit this model.
+        """
+        if isinstance(request, GenerateRequest):
+            return functools.partial(self._inbox.put, (request, *self._prompts.build(request.prompt)))
+        return functools.partial(self._emit, [(request.id, event) for event in self._prompts.answer(request)])
 
     def _pulse(self) -> None:
         while True:
@@ -225,7 +266,7 @@ def main(descriptor: int) -> None:
     _die_with_parent()
     threading.excepthook = _end_with_thread
     pipe = Pipe(descriptor)
-    pipe.send(Hello(FRAMES_VERSION, "llama-cpp", os.getpid()))
+    pipe.send(Hello(FRAMES_VERSION, BACKEND, os.getpid()))
     load = _first_frame(pipe)
     loading = threading.Event()
     threading.Thread(target=_pulse_while_loading, args=(pipe, loading), name="load-pulse", daemon=True).start()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from localai.node.inference import GenerateRequest, RequestId
+from localai.node.inference import Request, RequestId
 
 
 class PromptQueue:
@@ -18,17 +18,17 @@ class PromptQueue:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: dict[RequestId, GenerateRequest] = {}
+        self._waiting: dict[RequestId, Request] = {}
         self._building: RequestId | None = None
         self._began = 0.0
 
-    def put(self, request: GenerateRequest) -> None:
+    def put(self, request: Request) -> None:
         """Add a request at the end."""
         with self._changed:
             self._waiting[request.id] = request
             self._changed.notify()
 
-    def take(self) -> GenerateRequest:
+    def take(self) -> Request:
         """Wait for the next request; it counts as being built until :meth:`built`."""
         with self._changed:
             while not self._waiting:

@@ -28,9 +28,9 @@ import numpy.typing as npt
 from localai.mesh.errors import InvalidRequest, LocalAIError
 from localai.node.inference import (
     SEEDS,
+    Event,
     Finished,
     FinishReason,
-    GenerateEvent,
     GenerateRequest,
     Progress,
     RequestId,
@@ -44,7 +44,7 @@ from localai.node.inference import (
 from localai.node.stop_strings import StopMatcher
 
 Ids = npt.NDArray[np.int32]
-EventList = list[tuple[RequestId, GenerateEvent]]
+EventList = list[tuple[RequestId, Event]]
 
 STEP_TOKENS = 512
 """Most tokens in one step; the engine's batch size."""

@@ -2,10 +2,18 @@ from __future__ import annotations
 
 import pytest
 
-from localai.api.dialects.answer import fold
+from localai.api.dialects.answer import FoldedChoice, fold
 from localai.mesh.errors import Category, Unavailable
-from localai.node.inference import Failed, Timings, Usage
-from localai.node.output_parser import AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
+from localai.node.inference import Failed, Timings, TokenLogprob, ToolCall, Usage
+from localai.node.output_parser import (
+    AnswerFinished,
+    AnswerStarted,
+    ChoiceFinished,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
+)
 
 
 def test_events_fold_into_one_value() -> None:
@@ -21,8 +29,7 @@ def test_events_fold_into_one_value() -> None:
         ],
         2,
     )
-    assert folded.texts == ("a", "bc")
-    assert folded.reasons == ("stop", "length")
+    assert folded.choices == (FoldedChoice("a"), FoldedChoice("bc", reason="length"))
     assert folded.usage == Usage(3, 4)
 
 
@@ -30,3 +37,23 @@ def test_a_failure_is_raised_as_what_it_was() -> None:
     with pytest.raises(Unavailable, match="Gone") as caught:
         fold([TextDelta(0, "a"), Failed(Category.UNAVAILABLE, "worker_lost", "Gone.", None, 1.0)], 1)
     assert (caught.value.code, caught.value.retry_after_s) == ("worker_lost", 1.0)
+
+
+def test_reasoning_calls_and_probabilities_fold_too() -> None:
+    likely = TokenLogprob(1, b"a", -0.5)
+    folded = fold(
+        [
+            ReasoningDelta(0, "Hm"),
+            ReasoningDelta(0, "m."),
+            TextDelta(0, "a", (likely,)),
+            ToolCallStart(0, 0, "call_1", "look"),
+            ToolArgumentsDelta(0, 0, '{"at":'),
+            ToolArgumentsDelta(0, 0, "1}"),
+            ChoiceFinished(0, "stop_string", "END", called_tools=True),
+            AnswerFinished(Usage(3, 4), Timings()),
+        ],
+        1,
+    )
+    assert folded.choices == (
+        FoldedChoice("a", "Hmm.", [ToolCall("call_1", "look", '{"at":1}')], "stop_string", "END", [likely]),
+    )

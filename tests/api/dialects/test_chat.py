@@ -8,21 +8,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localai.api.bodies import decode_body
 from localai.api.dialects.answer import AnswerHead
-from localai.api.dialects.chat import ChatRenderer, parse_chat
+from localai.api.dialects.chat import ChatForm, ChatRenderer, chat_form, parse_chat
 from localai.api.schemas.openai_requests import ChatBody
 from localai.mesh.errors import Category, InvalidRequest, LocalAIError, Unsupported
 from localai.node.answer_rules import AnswerRules
-from localai.node.inference import ChatInput, ChatMessage, Failed, GenerateRequest, RequestId, Sampling, Timings, Usage
-from localai.node.output_parser import AnswerEvent, AnswerFinished, AnswerStarted, ChoiceFinished, TextDelta
-from localai.node.request_defaults import RequestDefaults
+from localai.node.inference import (
+    ChatInput,
+    ChatMessage,
+    Failed,
+    GenerateRequest,
+    JsonSchema,
+    Media,
+    RequestId,
+    Sampling,
+    Timings,
+    TokenLogprob,
+    Tool,
+    Usage,
+)
+from localai.node.output_parser import (
+    AnswerEvent,
+    AnswerFinished,
+    AnswerStarted,
+    ChoiceFinished,
+    ReasoningDelta,
+    TextDelta,
+    ToolArgumentsDelta,
+    ToolCallStart,
+)
+from localai.node.request_defaults import NO_DEFAULTS, RequestDefaults
 
 HELLO = [{"role": "user", "content": "hi"}]
 LOST = Failed(Category.UNAVAILABLE, "worker_lost", "It died.")
 
 
 def parse(**fields: Any) -> GenerateRequest:
-    return parse_chat(msgspec.convert({"messages": HELLO, **fields}, ChatBody), RequestId("r"), "m")
+    body = decode_body(json.dumps({"messages": HELLO, **fields}).encode(), ChatBody)
+    return parse_chat(body, RequestId("r"), "m")
 
 
 def test_a_plain_request() -> None:
@@ -81,6 +105,11 @@ def test_the_request_goes_before_the_definition() -> None:
         ({"temperature": 3}, "temperature"),
         ({"max_completion_tokens": -5}, "max_completion_tokens"),
         ({"n": 0}, "n"),
+        ({"reasoning_effort": "x" * 33}, "reasoning_effort"),
+        ({"reasoning_effort": "lo\nw"}, "reasoning_effort"),
+        ({"top_logprobs": 1}, "top_logprobs"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"logit_bias": {"x": 1}}, "logit_bias"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
@@ -92,23 +121,74 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], param: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"functions": [{}]}, "functions"),
-        ({"function_call": {"name": "f"}}, "function_call"),
-        ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 2}, "top_logprobs"),
-        ({"logit_bias": {"1": 2}}, "logit_bias"),
-        ({"grammar": "root ::= x"}, "grammar"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "messages[0].tool_calls"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"echo": True}, "echo"),
+        ({"typical_p": 0.5}, "typical_p"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ],
 )
-def test_what_is_not_built_yet_is_refused_and_not_ignored(fields: dict[str, Any], param: str) -> None:
+def test_what_nothing_here_can_do_is_refused_and_not_ignored(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(Unsupported) as caught:
         parse(**fields)
     assert caught.value.param == param
+
+
+def test_tools_and_how_much_to_think() -> None:
+    function = {"name": "f", "parameters": {"type": "object"}}
+    asked = parse(
+        tools=[{"type": "function", "function": function}],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        reasoning_effort="low",
+        response_format={"type": "json_object"},
+    )
+    assert asked.prompt == ChatInput(
+        (ChatMessage("user", "hi"),),
+        tools=(Tool("f", parameters='{"type": "object"}'),),
+        tool_choice="required",
+        parallel_tool_calls=False,
+        reasoning_effort="low",
+    )
+    assert asked.constraint == JsonSchema()
+
+
+def test_thinking_is_turned_off_as_localais_clients_do() -> None:
+    off = {"metadata": {"enable_thinking": "false"}}
+    efforts = [
+        parse(**fields).prompt for fields in (off, {**off, "reasoning_effort": "high"}, {"metadata": {"a": "b"}})
+    ]
+    assert [prompt.reasoning_effort for prompt in efforts if isinstance(prompt, ChatInput)] == ["none", "high", ""]
+
+
+def test_fields_that_change_nothing_here_are_taken() -> None:
+    extras = {
+        "backend": "x",
+        "store": True,
+        "service_tier": "auto",
+        "user": "u",
+        "mirostat": 2,
+        "tfz": 1,
+        "typical_p": 1,
+    }
+    more = {
+        "modalities": ["text"],
+        "n_keep": 0,
+        "batch": 0,
+        "echo": False,
+        "negative_prompt": "x",
+        "metadata": {"k": "v"},
+    }
+    assert parse(**extras, **more) == parse()
+
+
+def test_probabilities_biases_and_media() -> None:
+    asked = parse(logprobs=True, top_logprobs=3, logit_bias={"7": -100, "3": 1.5})
+    assert (asked.logprobs, asked.logit_bias) == (3, ((3, 1.5), (7, -100.0)))
+    picture = {"type": "image_url", "image_url": {"url": "https://example.org/x"}}
+    body = decode_body(json.dumps({"messages": [{"role": "user", "content": [picture]}]}).encode(), ChatBody)
+    prompt = parse_chat(body, RequestId("r"), "m", NO_DEFAULTS, {"https://example.org/x": b"x"}).prompt
+    assert isinstance(prompt, ChatInput)
+    assert prompt.messages[0].media == (Media("image", b"x"),)
 
 
 def head(choices: int = 1, *, include_usage: bool = False) -> AnswerHead:
@@ -158,8 +238,8 @@ def test_an_empty_answer_still_has_its_role_and_reason() -> None:
     chunks = stream(ChatRenderer(head(2)), [ChoiceFinished(0, "stop"), ChoiceFinished(1, "length"), ANSWER[-1]])
     assert [chunk["choices"][0]["delta"] for chunk in chunks[:-1]] == [
         {"role": "assistant", "content": ""},
-        {"role": "assistant", "content": ""},
         {},
+        {"role": "assistant", "content": ""},
         {},
     ]
 
@@ -191,7 +271,7 @@ def test_a_whole_answer() -> None:
     assert body["choices"] == [
         {
             "index": 0,
-            "message": {"content": "Hello", "role": "assistant", "refusal": None},
+            "message": {"content": "Hello", "role": "assistant", "refusal": None, "annotations": ()},
             "finish_reason": "stop",
             "logprobs": None,
         }
@@ -201,26 +281,172 @@ def test_a_whole_answer() -> None:
         ChatRenderer(head()).whole([LOST])
 
 
+CALLING: list[AnswerEvent] = [
+    ReasoningDelta(0, "Hm."),
+    ToolCallStart(0, 0, "call_1", "f"),
+    ToolArgumentsDelta(0, 0, '{"a":'),
+    ToolArgumentsDelta(0, 0, "1}"),
+    ToolCallStart(0, 1, "call_2", "g"),
+    ToolArgumentsDelta(0, 1, "{}"),
+    ChoiceFinished(0, "stop", called_tools=True),
+    AnswerFinished(Usage(3, 2), Timings()),
+]
+
+
+def test_calls_and_reasoning_in_a_whole_answer() -> None:
+    choice = msgspec.to_builtins(ChatRenderer(head()).whole(CALLING))["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"] == {
+        "content": None,
+        "role": "assistant",
+        "refusal": None,
+        "annotations": (),
+        "reasoning": "Hm.",
+        "reasoning_content": "Hm.",
+        "tool_calls": (
+            {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
+            {"id": "call_2", "type": "function", "function": {"name": "g", "arguments": "{}"}},
+        ),
+    }
+
+
+def test_calls_and_reasoning_in_a_stream() -> None:
+    chunks = stream(ChatRenderer(head(), AnswerRules(prefix="> ")), CALLING)
+    assert [chunk["choices"][0]["delta"] for chunk in chunks[:-1]] == [
+        {"role": "assistant", "content": ""},
+        {"reasoning": "Hm.", "reasoning_content": "Hm."},
+        {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]},
+        {"tool_calls": [{"index": 1, "id": "call_2", "type": "function", "function": {"name": "g", "arguments": ""}}]},
+        {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]},
+        {},
+    ]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
+    assert stream(ChatRenderer(head()), CALLING[1:])[0]["choices"][0]["delta"] == {"role": "assistant", "content": None}
+
+
+def test_the_older_form_has_one_call() -> None:
+    form = ChatForm(is_legacy=True)
+    choice = msgspec.to_builtins(ChatRenderer(head(), form=form).whole(CALLING))["choices"][0]
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'}
+    assert "tool_calls" not in choice["message"]
+    chunks = stream(ChatRenderer(head(), form=form), CALLING[1:])
+    assert [chunk["choices"][0]["delta"] for chunk in chunks[:-1]] == [
+        {"role": "assistant", "content": None},
+        {"function_call": {"name": "f", "arguments": ""}},
+        {"function_call": {"arguments": '{"a":'}},
+        {"function_call": {"arguments": "1}"}},
+        {},
+    ]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "function_call"
+
+
+def test_an_answer_that_was_cut_is_not_to_be_acted_on() -> None:
+    cut: list[AnswerEvent] = [*CALLING[:-2], ChoiceFinished(0, "length", called_tools=True), CALLING[-1]]
+    assert ChatRenderer(head()).whole(cut).choices[0].finish_reason == "length"
+    assert stream(ChatRenderer(head()), cut)[-2]["choices"][0]["finish_reason"] == "length"
+
+
+def test_probabilities_come_whole_and_in_streams_if_asked_for() -> None:
+    likely = TokenLogprob(1, b"a", -0.5)
+    answers: list[AnswerEvent] = [TextDelta(0, "a", (likely,)), ChoiceFinished(0, "stop"), ANSWER[-1]]
+    shown = {"content": [{"token": "a", "bytes": [97], "logprob": -0.5, "top_logprobs": []}], "refusal": None}
+    for asked, expected in ((True, shown), (False, None)):
+        form = ChatForm(has_logprobs=asked)
+        body = json.loads(msgspec.json.encode(ChatRenderer(head(), form=form).whole(answers)))
+        assert body["choices"][0]["logprobs"] == expected
+        chunks = stream(ChatRenderer(head(), form=form), answers)
+        assert [chunk["choices"][0]["logprobs"] for chunk in chunks[:-1]] == [None, expected, None]
+
+
+def test_times_are_told_to_who_asks() -> None:
+    timed = [*ANSWER[:-1], AnswerFinished(Usage(3, 2), Timings(1.0, 0.25, 0.5))]
+    asked = AnswerHead("chatcmpl-1", 7, "m", 1, include_usage=True, with_timings=True)
+    usage = msgspec.to_builtins(ChatRenderer(asked).whole(timed))["usage"]
+    assert (usage["timing_prompt_processing"], usage["timing_token_generation"]) == (250.0, 500.0)
+    assert stream(ChatRenderer(asked), timed)[-2]["usage"] == usage
+    assert "timing_prompt_processing" not in msgspec.to_builtins(ChatRenderer(head()).whole(timed))["usage"]
+
+
+def test_how_an_answer_is_shown() -> None:
+    tool, function = {"function": {"name": "f"}}, {"name": "f"}
+    for fields, form in (
+        ({}, ChatForm()),
+        ({"logprobs": True, "tools": [tool]}, ChatForm(has_logprobs=True)),
+        ({"functions": [function]}, ChatForm(is_legacy=True)),
+        ({"functions": [function], "tools": [tool]}, ChatForm()),
+    ):
+        assert chat_form(decode_body(json.dumps(fields).encode(), ChatBody)) == form
+
+
 @st.composite
 def answers(draw: st.DrawFn) -> tuple[int, list[AnswerEvent]]:
     """What an exchange gives: deltas, then an end for every choice, or a failure at any point."""
     choices = draw(st.integers(1, 3))
-    deltas = draw(st.lists(st.builds(TextDelta, st.integers(0, choices - 1), st.text(min_size=1, max_size=4))))
-    events: list[AnswerEvent] = [AnswerStarted(1), *deltas]
+    calls = [0] * choices
+    events: list[AnswerEvent] = [AnswerStarted(1)]
+    some = st.text(min_size=1, max_size=4)
+    for kind, choice in draw(st.lists(st.tuples(st.sampled_from("trca"), st.integers(0, choices - 1)), max_size=12)):
+        match kind:
+            case "t":
+                text = draw(some)
+                events.append(TextDelta(choice, text, (TokenLogprob(1, text.encode(), -0.5),)))
+            case "r":
+                events.append(ReasoningDelta(choice, draw(some)))
+            case "c":
+                events.append(ToolCallStart(choice, calls[choice], f"call_{choice}_{calls[choice]}", "f"))
+                calls[choice] += 1
+            case _ if calls[choice]:
+                events.append(ToolArgumentsDelta(choice, calls[choice] - 1, draw(some)))
     if draw(st.booleans()):
         return choices, [*events[: draw(st.integers(0, len(events)))], LOST]
     ends: list[AnswerEvent] = [
-        ChoiceFinished(choice, draw(st.sampled_from(["stop", "length"]))) for choice in range(choices)
+        ChoiceFinished(choice, draw(st.sampled_from(["stop", "stop_string", "length"])), None, calls[choice] > 0)
+        for choice in range(choices)
     ]
-    return choices, [*events, *ends, AnswerFinished(Usage(1, len(deltas)), Timings())]
+    return choices, [*events, *ends, AnswerFinished(Usage(1, len(events)), Timings())]
 
 
-@given(answers(), st.booleans())
+def folded(parts: list[Any]) -> dict[str, Any]:
+    """One choice as a client puts it together."""
+    message: dict[str, Any] = {
+        "content": None,
+        "reasoning": "",
+        "tool_calls": [],
+        "function_call": None,
+        "logprobs": [],
+    }
+    for part in parts:
+        delta = part["delta"]
+        if (content := delta.get("content")) is not None:
+            message["content"] = (message["content"] or "") + content
+        message["reasoning"] += delta.get("reasoning", "")
+        assert delta.get("reasoning") == delta.get("reasoning_content")
+        for call in delta.get("tool_calls", []):
+            if "id" in call:
+                assert call["index"] == len(message["tool_calls"])
+                message["tool_calls"].append({"id": call["id"], "type": call["type"], "function": call["function"]})
+            else:
+                message["tool_calls"][call["index"]]["function"]["arguments"] += call["function"]["arguments"]
+        if function := delta.get("function_call"):
+            known = message["function_call"] or {"name": function["name"], "arguments": ""}
+            message["function_call"] = {**known, "arguments": known["arguments"] + function["arguments"]}
+        message["logprobs"] += (part["logprobs"] or {"content": []})["content"]
+    return message
+
+
+FORMS = st.builds(ChatForm, st.booleans(), st.booleans())
+
+
+@given(answers(), st.booleans(), FORMS, st.sampled_from(["", "> "]))
 def test_any_stream_is_well_formed_and_says_what_the_whole_answer_says(
-    drawn: tuple[int, list[AnswerEvent]], include_usage: bool
+    drawn: tuple[int, list[AnswerEvent]], include_usage: bool, form: ChatForm, prefix: str
 ) -> None:
     choices, events = drawn
-    chunks = stream(ChatRenderer(head(choices, include_usage=include_usage)), events)
+    rules = AnswerRules(prefix=prefix)
+    chunks = stream(ChatRenderer(head(choices, include_usage=include_usage), rules, form), events)
     assert chunks.count("[DONE]") == 1
     assert chunks[-1] == "[DONE]"
     errors = [chunk for chunk in chunks[:-1] if "error" in chunk]
@@ -228,9 +454,33 @@ def test_any_stream_is_well_formed_and_says_what_the_whole_answer_says(
         assert errors == [chunks[-2]]
         return
     assert not errors
-    body = msgspec.to_builtins(ChatRenderer(head(choices)).whole(events))
+    body = json.loads(msgspec.json.encode(ChatRenderer(head(choices), rules, form).whole(events)))
     for choice in body["choices"]:
         parts = [c["choices"][0] for c in chunks[:-1] if c["choices"] and c["choices"][0]["index"] == choice["index"]]
-        assert "".join(part["delta"].get("content", "") for part in parts) == choice["message"]["content"]
+        said = folded(parts)
+        message = choice["message"]
+        assert (said["content"] or "") == (message["content"] or "")
+        assert said["reasoning"] == message.get("reasoning", "")
+        assert said["tool_calls"] == message.get("tool_calls", [])
+        assert said["function_call"] == message.get("function_call")
+        assert said["logprobs"] == (choice["logprobs"] or {"content": []})["content"]
         assert [part["finish_reason"] for part in parts if part["finish_reason"]] == [choice["finish_reason"]]
-        assert parts[0]["delta"].get("role") == "assistant"
+        assert [part["delta"].get("role") for part in parts] == ["assistant", *[None] * (len(parts) - 1)]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "name", "a"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(ChatBody.__struct_fields__), JSON, max_size=5))
+def test_any_body_is_a_request_or_an_error_of_ours(fields: dict[str, Any]) -> None:
+    try:
+        request = parse(**fields)
+    except (InvalidRequest, Unsupported):
+        return
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=GenerateRequest) == request

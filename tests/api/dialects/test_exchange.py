@@ -14,10 +14,10 @@ from localai.api.dialects.completions import CompletionRenderer
 from localai.api.dialects.exchange import Exchange, join_deltas
 from localai.mesh.errors import Category
 from localai.node.inference import (
+    Event,
     Failed,
     Finished,
     FinishReason,
-    GenerateEvent,
     GenerateRequest,
     Progress,
     RequestId,
@@ -36,8 +36,8 @@ def requests(count: int, choices: int = 1) -> tuple[GenerateRequest, ...]:
     return tuple(GenerateRequest(RequestId(f"r{i}"), "m", TextInput("x"), choices=choices) for i in range(count))
 
 
-def whole(text: bytes, choices: int = 1) -> list[GenerateEvent]:
-    tokens: list[GenerateEvent] = [Tokens(choice, (1,), text) for choice in range(choices)]
+def whole(text: bytes, choices: int = 1) -> list[Event]:
+    tokens: list[Event] = [Tokens(choice, (1,), text) for choice in range(choices)]
     stop: FinishReason = "stop"
     return [Started("", 2), *tokens, Finished((stop,) * choices, Usage(2, 3, 1), Timings(1, 1, 1))]
 
@@ -52,6 +52,14 @@ def test_one_request_passes_through() -> None:
         AnswerFinished(Usage(2, 3, 1), Timings(1, 1, 1)),
     ]
     assert exchange.closed
+
+
+def test_all_requests_stay_here_or_none() -> None:
+    exchange = Exchange(requests(2))
+    exchange.keep_here(False)
+    assert exchange.requests == requests(2)
+    exchange.keep_here(True)
+    assert [request.local_only for request in exchange.requests] == [True, True]
 
 
 def test_choices_of_later_prompts_follow_and_usage_adds_up() -> None:
@@ -114,9 +122,7 @@ RAW = st.one_of(RAW_TOKENS, RAW_TOKENS, st.just(Started("d", 3)), st.just(Progre
 
 
 @given(st.integers(1, 3), st.lists(st.lists(RAW, max_size=8), min_size=1, max_size=3), st.booleans())
-def test_any_raw_events_become_one_well_formed_stream(
-    choices: int, streams: list[list[GenerateEvent]], usage: bool
-) -> None:
+def test_any_raw_events_become_one_well_formed_stream(choices: int, streams: list[list[Event]], usage: bool) -> None:
     requests = tuple(
         GenerateRequest(RequestId(str(place)), "m", TextInput("p"), choices=choices, stop=("ab",))
         for place in range(len(streams))

@@ -1,23 +1,28 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
 from localai.api.dialects.generation import (
+    MAX_BIASES,
+    read_generation,
+    read_logit_bias,
     read_max_tokens,
     read_sampling,
     read_stop,
     refuse,
-    refuse_response_format,
+    render_failure,
     render_reason,
     render_usage,
 )
 from localai.api.schemas.openai_requests import GenerationBody
-from localai.mesh.errors import InvalidRequest, Unsupported
-from localai.node.inference import Sampling, Usage
-from localai.node.request_defaults import MAX_TOKENS, RANGES, ZERO_IS_NOTHING
+from localai.api.sse import DONE
+from localai.mesh.errors import Category, InvalidRequest, Unsupported
+from localai.node.inference import Failed, GenerateRequest, Grammar, RequestId, Sampling, TextInput, Timings, Usage
+from localai.node.request_defaults import MAX_TOKENS, NO_DEFAULTS, RANGES, ZERO_IS_NOTHING
 
 
 def body(**fields: Any) -> GenerationBody:
@@ -96,24 +101,52 @@ def test_stop_strings() -> None:
         assert caught.value.param == "stop"
 
 
-@pytest.mark.parametrize("value", [None, False, "", "auto", "none", [], {}])
+@pytest.mark.parametrize("value", [None, False, 0, "", "auto", "none", [], {}])
 def test_fields_that_ask_for_nothing_pass(value: Any) -> None:
     refuse({"tools": value})
 
 
-@pytest.mark.parametrize("value", [True, 0, 1, "required", [1], {"a": 1}])
+@pytest.mark.parametrize("value", [True, 1, 0.5, "required", [1], {"a": 1}])
 def test_fields_that_ask_for_something_are_refused_by_name(value: Any) -> None:
     with pytest.raises(Unsupported, match="'tools'") as caught:
         refuse({"other": None, "tools": value})
     assert caught.value.param == "tools"
 
 
-def test_only_plain_text_is_a_response_format() -> None:
-    for plain in (None, "text", {"type": "text"}):
-        refuse_response_format(plain)
-    for other in ({"type": "json_object"}, {"type": "json_schema"}, "json", {"x": 1}, 3):
-        with pytest.raises(Unsupported):
-            refuse_response_format(other)
+def test_biases_of_tokens() -> None:
+    assert read_logit_bias(None) == read_logit_bias({}) == ()
+    assert read_logit_bias({"7": 100, "3": -1.5}) == ((3, -1.5), (7, 100))
+    for bad in ({"x": 1}, {"-1": 1}, {"²": 1}, {"9" * 11: 1}, {str(2**31): 1}, {"1": 101}, {"1": -100.5}):
+        with pytest.raises(InvalidRequest) as caught:
+            read_logit_bias(bad)
+        assert caught.value.param == "logit_bias"
+    with pytest.raises(InvalidRequest, match="at most"):
+        read_logit_bias({str(token): 1 for token in range(MAX_BIASES + 1)})
+
+
+def test_common_fields_become_a_request() -> None:
+    asked = body(n=2, max_tokens=5, stop="x", ignore_eos=True, temperature=0, grammar="g", logit_bias={"1": 2})
+    assert read_generation(asked, RequestId("r"), "m", TextInput("a"), NO_DEFAULTS) == GenerateRequest(
+        RequestId("r"),
+        "m",
+        TextInput("a"),
+        Sampling(temperature=0),
+        5,
+        ("x",),
+        2,
+        ignore_eos=True,
+        constraint=Grammar("g"),
+        logit_bias=((1, 2.0),),
+    )
+
+
+@pytest.mark.parametrize("name", ["typical_p", "n_keep", "batch", "rope_freq_base", "rope_freq_scale"])
+def test_what_no_engine_here_has_is_refused_unless_it_changes_nothing(name: str) -> None:
+    neutral: Any = 1 if name == "typical_p" else 0
+    read_generation(body(**{name: neutral}), RequestId("r"), "m", TextInput("a"), NO_DEFAULTS)
+    with pytest.raises(Unsupported) as caught:
+        read_generation(body(**{name: 2}), RequestId("r"), "m", TextInput("a"), NO_DEFAULTS)
+    assert (caught.value.code, caught.value.param) == ("unsupported_field", name)
 
 
 def test_usage_and_reasons_in_openais_words() -> None:
@@ -124,4 +157,14 @@ def test_usage_and_reasons_in_openais_words() -> None:
         "total_tokens": 7,
         "prompt_tokens_details": {"cached_tokens": 2},
     }
+    timed = msgspec.to_builtins(render_usage(Usage(3, 4), Timings(1.0, 0.25, 0.0015)))
+    assert (timed["timing_prompt_processing"], timed["timing_token_generation"]) == (250.0, 1.5)
     assert [render_reason(reason) for reason in ("stop", "stop_string", "length")] == ["stop", "stop", "length"]
+
+
+def test_a_failure_ends_a_stream() -> None:
+    error, end = render_failure(Failed(Category.UNAVAILABLE, "worker_lost", "It died.", "p", 1.0))
+    assert json.loads(error.data) == {
+        "error": {"code": "worker_lost", "message": "It died.", "type": "server_error", "param": "p"}
+    }
+    assert end == DONE

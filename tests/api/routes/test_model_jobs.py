@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -20,6 +21,7 @@ from localai.node.gallery.job_status import Job
 from localai.node.model_config import ModelConfig
 from localai.node.option_values import Address
 from localai.node.settings import InstallSettings, Settings
+from localai.node.sources.testing import stub_server
 from localai.node.supervisor import ModelSupervisor
 
 
@@ -116,6 +118,61 @@ async def test_wishes_that_fail(tmp_path: Path) -> None:
         assert (status, body["error"]["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("path", ["/models/jobs/{}/cancel", "/api/operations/{}/cancel"])
+async def test_cancelling(tmp_path: Path, path: str) -> None:
+    async with stub_server() as server, node(tmp_path) as client:
+        started, release = asyncio.Event(), asyncio.Event()
+
+        async def stall(request: web.Request) -> web.StreamResponse:
+            started.set()
+            await release.wait()
+            return web.Response()
+
+        server.route("/slow.gguf", stall)
+        file = {"filename": "slow.gguf", "uri": f"{server.url}/slow.gguf", "sha256": "0" * 64}
+        wish = {"name": "slow", "config_file": {"parameters": {"model": "slow.gguf"}}, "files": [file]}
+        _, running = await client.ask("POST", "/models/apply", wish)
+        _, waiting = await client.ask("POST", "/models/delete/x", {})
+        await started.wait()
+        jobs = (await client.ask("GET", "/models/jobs"))[1]
+        assert [job["cancellable"] for job in jobs.values()] == [True, True]
+        for created in (waiting, running, running):
+            status, answer = await client.ask("POST", path.format(created["uuid"]))
+            assert status == 200
+            assert answer.get("success", True)
+            assert not answer.get("cancellable", False)
+        await client.app[JOBS].wait_idle()
+        release.set()
+        jobs = (await client.ask("GET", "/models/jobs"))[1].values()
+        assert [(job["cancelled"], job["processed"], job["cancellable"], job["message"]) for job in jobs] == [
+            (True, True, False, "cancelled")
+        ] * 2
+        for created in (waiting, running):
+            assert (await client.ask("POST", path.format(created["uuid"])))[0] == 200
+        assert (await client.ask("POST", path.format("none")))[0] == 404
+
+
+@pytest.mark.parametrize("name", ["%ED%A0%80", "%FF", "%00", "x" * 3000])
+async def test_odd_names_are_kept_too(tmp_path: Path, name: str) -> None:
+    async with node(tmp_path) as client:
+        status, _ = await client.ask("POST", f"/models/delete/{name}", {})
+        assert status == 200
+        await client.app[JOBS].wait_idle()
+    async with node(tmp_path) as client:
+        assert [job["processed"] for job in (await client.ask("GET", "/models/jobs"))[1].values()] == [True]
+
+
+async def test_a_node_whose_database_is_damaged_answers(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "state.db").write_bytes(b"?" * 2000)
+    async with node(tmp_path) as client:
+        status, created = await client.ask("POST", "/models/apply", {"id": "a/b"})
+        assert status == 200
+        await client.app[JOBS].wait_idle()
+        assert (await client.ask("GET", f"/models/jobs/{created['uuid']}"))[1]["message"] == "completed"
+        assert client.dispatch.model_names() == ["a/b"]
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -170,3 +227,11 @@ async def test_a_request_may_start_an_installation_only_if_that_is_allowed(tmp_p
         await client.app[JOBS].wait_idle()
         assert client.dispatch.model_names() == ["a/b"]
         assert begin_autoload(client.app, "nobody") is None, "it has failed before"
+
+
+def test_opaque_errors_hide_why_a_job_failed() -> None:
+    failed = Job("1", "m", state="failed", error="/secret/path", message="/secret/path")
+    body = job_body(failed, opaque=True)
+    assert (body.error, body.message) == ("an error occurred", "an error occurred")
+    assert job_body(failed).error == "/secret/path"
+    assert not job_body(Job("1", "m"), opaque=True).error

@@ -27,6 +27,14 @@ async def test_the_page_knows_when_a_key_is_needed_and_never_shows_it(serve: Any
         assert "hush" not in text
 
 
+async def test_the_root_may_be_that_of_ollama(serve: Any) -> None:
+    async with serve(ollama_root=True, api_keys=(Secret("k"),)) as server:
+        async with server.http.get(server.url + "/") as response:
+            assert (response.status, await response.text()) == (200, "Ollama is running")
+        async with server.http.head(server.url + "/") as response:
+            assert (response.status, response.content_type) == (200, "text/plain")
+
+
 @pytest.mark.parametrize("name", ["status.js", "status.css", "icon.svg"])
 async def test_its_parts_are_served(serve: Any, name: str) -> None:
     async with serve() as server, server.http.get(f"{server.url}/static/{name}") as response:

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from aiohttp import web
+
+from localai.api.operations import UNDECLARED, DescribedRoute, Operation
+from localai.api.routes.paths import add_route, described_routes
 
 
 async def test_a_model_in_a_path_may_have_slashes(serve: Any) -> None:
@@ -21,3 +27,27 @@ async def test_a_final_slash_and_head_are_answered_without_a_redirect(serve: Any
                 assert response.status == 200
         async with server.http.head(server.url + "/version") as response:
             assert (response.status, await response.read()) == (200, b"")
+
+
+async def test_each_route_is_described_once_by_what_it_declares() -> None:
+    async def handler(http: web.Request) -> web.Response:
+        """Do it.
+
+        Slowly.
+        """
+        return web.Response()
+
+    async def bare(http: web.Request) -> web.Response:
+        return web.Response()
+
+    router = web.UrlDispatcher()
+    declared = Operation(summary="Look.", empty=True)
+    add_route(router, "GET", "/b/{model}", handler, declared)
+    add_route(router, "POST", "/b/{model}", handler, Operation())
+    add_route(router, "GET", "/a", bare)
+    router.add_static("/static", Path(__file__).parent)
+    assert described_routes(router) == [
+        DescribedRoute("GET", "/a", "test_paths", "", UNDECLARED),
+        DescribedRoute("GET", "/b/{model}", "test_paths", "Look.", declared),
+        DescribedRoute("POST", "/b/{model}", "test_paths", "Do it.", Operation()),
+    ]

@@ -47,3 +47,13 @@ async def test_the_system_tells_what_is_wrong_with_a_model(serve: Any) -> None:
         await server.post("/v1/chat/completions", CHAT)
         _, body = await server.get("/system")
         assert body["models"][0]["problem"] == "Not a model."
+
+
+async def test_backends_are_those_that_are_installed(serve: Any) -> None:
+    async with serve(catalog=Catalog((ModelConfig("w", "w.bin", backend="whisper"),))) as server:
+        _, body = await server.get("/system")
+        assert (body["backends"], body["loaded_models"]) == (["llama-cpp"], [])
+        assert body["models"][0]["backend"] == "whisper"
+    async with serve(catalog=Catalog(()), entry_only=True) as server:
+        _, body = await server.get("/system")
+        assert body["backends"] == []

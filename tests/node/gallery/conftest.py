@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
-from collections.abc import AsyncIterator
+import tarfile
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,21 @@ class Hub:
         self.server.route(f"/api/models/{repo}/scan", answer(200, json.dumps({"scansDone": True})))
         for path in paths:
             self.server.route(f"/{repo}/resolve/main/{path}", content(data))
+
+    def image(self, repository: str, tag: str, files: Mapping[str, bytes]) -> None:
+        """An image of one archive with these files."""
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for name, data in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        layer = gzip.compress(out.getvalue(), mtime=0)
+        digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+        kind = "application/vnd.oci.image.layer.v1.tar+gzip"
+        manifest = {"schemaVersion": 2, "layers": [{"mediaType": kind, "digest": digest, "size": len(layer)}]}
+        self.server.route(f"/v2/{repository}/manifests/{tag}", answer(200, json.dumps(manifest)))
+        self.server.route(f"/v2/{repository}/blobs/{digest}", content(layer))
 
     def gallery(self, name: str, text: str) -> GallerySource:
         """A gallery with this index."""

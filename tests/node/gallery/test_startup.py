@@ -67,14 +67,15 @@ async def test_missing_files_of_definitions_are_fetched(hub: Any) -> None:
     wanted = settings(hub)
     files = [
         {"filename": "t/tiny.gguf", "sha256": hub.sha256, "uri": "huggingface://o/r/tiny.gguf"},
-        {"filename": "other.gguf", "uri": "pypi:p==1/other.gguf"},
+        {"filename": "u/weights.gguf", "uri": "ghcr.io/o/m"},
         {"filename": "mine.gguf"},
     ]
     definition = {"name": "m", "parameters": {"model": "t/tiny.gguf"}, "download_files": files}
     hub.models.joinpath("m.yaml").write_text(json.dumps([definition]))
     hub.models.joinpath("broken.yaml").write_text("[")
+    hub.image("o/m", "latest", {"weights.gguf": hub.model})
     assert await start(hub, wanted) == []
-    assert "t/tiny.gguf" in hub.files()
+    assert {"t/tiny.gguf", "u/weights.gguf"} <= set(hub.files())
     (hub.models / "by-address.yaml").write_text("name: b\nparameters: {model: 'huggingface://o/r/tiny.gguf'}")
     assert await start(hub, wanted) == []
     assert "tiny.gguf" in hub.files()

@@ -18,7 +18,7 @@ from localai.mesh.ids import PeerId, short_id
 from localai.mesh.link import PeerStream
 from localai.mesh.testing.fake_link import FakeSwarm
 from localai.node.dispatch import RoutingRules
-from localai.node.inference import GenerateEvent, GenerateRequest, RequestId, TextInput
+from localai.node.inference import Event, GenerateRequest, Request, RequestId, TextInput
 from localai.node.peers.peers import Peers, PeersTiming
 from localai.node.peers.record import NodeRecord
 from localai.node.peers.session import PeerSession, SessionTiming
@@ -218,7 +218,7 @@ async def test_records_come_change_and_expire() -> None:
         assert known is not None
         assert (known.program, known.serves, known.draining) == ("fake 1", True, False)
         assert [(model.name, model.facts) for model in known.models] == [("b", None)]
-        await other.dispatch.generate_batches(GenerateRequest(RequestId("a"), "b", TextInput("x"))).__anext__()
+        await other.dispatch.answer_batches(GenerateRequest(RequestId("a"), "b", TextInput("x"))).__anext__()
         await one.wait_peers(lambda peers: (known := record(peers)) is not None and known.models[0].facts is not None)
         other.link.die()
         await one.wait_peers(lambda peers: record(peers) is None)
@@ -286,8 +286,7 @@ async def test_requests_of_this_node_count_at_once() -> None:
         await one.wait_models("m")
         session = session_with(one, other)
         batches = [
-            session.generate_batches(GenerateRequest(RequestId(str(number)), "m", TextInput("x")))
-            for number in range(3)
+            session.answer_batches(GenerateRequest(RequestId(str(number)), "m", TextInput("x"))) for number in range(3)
         ]
         waiting = [asyncio.ensure_future(anext(each)) for each in batches]
         await asyncio.sleep(0)
@@ -331,7 +330,7 @@ async def test_a_node_that_stops_says_so_at_once() -> None:
         other = await nodes.join(2, "m", make=lambda: FakeWorker(before_step=hold), timing=slow)
         await one.wait_models("m")
         asking = asyncio.create_task(
-            anext(other.dispatch.generate_batches(GenerateRequest(RequestId("a"), "m", TextInput("x"))))
+            anext(other.dispatch.answer_batches(GenerateRequest(RequestId("a"), "m", TextInput("x"))))
         )
         await stopping.wait()
         closing = asyncio.create_task(other.dispatch.aclose(600.0))
@@ -381,11 +380,14 @@ async def test_a_mistake_in_one_session_is_logged_and_costs_only_it() -> None:
 
         serves, draining, asked = True, False, 0
 
+        def refuses(self, model: str) -> None:
+            raise AssertionError(model)
+
         def replicas(self) -> tuple[ReplicaLoad, ...]:
             self.asked += 1
             return (ReplicaLoad("m", slots=1 // (self.asked - 1)),)
 
-        def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+        def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
             raise AssertionError(request)
 
     async with asyncio.timeout(TIMEOUT_S), Nodes() as nodes:

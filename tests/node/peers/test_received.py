@@ -14,17 +14,29 @@ from localai.mesh.errors import Category, InvalidRequest, WireError
 from localai.mesh.ids import PeerId
 from localai.node.inference import (
     MAX_CHOICES,
+    MAX_INPUTS,
+    MAX_TOP_LOGPROBS,
     SEEDS,
+    Detokenized,
+    DetokenizeRequest,
+    Embedded,
+    EmbedRequest,
+    Event,
     Failed,
     Finished,
     FinishReason,
-    GenerateEvent,
     GenerateRequest,
     Progress,
+    Request,
     RequestId,
+    RerankRequest,
     Sampling,
+    Scored,
     Started,
     TextInput,
+    Tokenized,
+    TokenizeRequest,
+    TokenLogprob,
     Tokens,
     Usage,
 )
@@ -138,6 +150,11 @@ def test_requests_that_dialects_make_pass() -> None:
         {"weight": math.inf},
         {"deadline_s": math.nan},
         {"deadline_s": math.inf},
+        {"logprobs": -1},
+        {"logprobs": 21},
+        {"logit_bias": ((-1, 0.0),)},
+        {"logit_bias": ((1, 100.5),)},
+        {"logit_bias": ((1, math.nan),)},
     ],
 )
 def test_requests_that_could_harm_a_worker_are_refused(changes: dict[str, Any]) -> None:
@@ -166,6 +183,24 @@ def test_sampling_that_could_harm_a_worker_is_refused(name: str, value: float) -
     assert caught.value.param == name
 
 
+def test_other_tasks_are_bounded_too() -> None:
+    text = TextInput("x")
+    check_request(EmbedRequest(RequestId("a"), "m", (text,) * MAX_INPUTS, 1))
+    check_request(RerankRequest(RequestId("a"), "m", "q", ("d",) * MAX_INPUTS))
+    check_request(TokenizeRequest(RequestId("a"), "m", "x"))
+    check_request(DetokenizeRequest(RequestId("a"), "m", (1,)))
+    harmful: list[tuple[Request, str]] = [
+        (EmbedRequest(RequestId("a"), "m", (text,) * (MAX_INPUTS + 1)), "input"),
+        (EmbedRequest(RequestId("a"), "m", (text,), 0), "dimensions"),
+        (RerankRequest(RequestId("a"), "m", "q", ("d",) * (MAX_INPUTS + 1)), "documents"),
+        (TokenizeRequest(RequestId("a"), "m", "x", weight=math.inf), "weight"),
+    ]
+    for request, param in harmful:
+        with pytest.raises(InvalidRequest) as caught:
+            check_request(request)
+        assert caught.value.param == param
+
+
 def test_an_id_that_every_event_would_repeat_is_short() -> None:
     check_request_id(msgspec.structs.replace(REQUEST, id=RequestId("x" * MAX_ID_CHARS)))
     with pytest.raises(WireError, match="64"):
@@ -181,12 +216,17 @@ FAILED = Failed(Category.UNAVAILABLE, "peer_lost", "Try again.", "model", 1.0)
         Progress("prefill", 1, 2),
         Started("0" * 64, 3, 1, "0" * 64, "plain"),
         Tokens(0, (1,), b"x" * MAX_EVENT_BYTES),
+        Tokens(0, (1,), b"x", (TokenLogprob(1, b"x", -1.0, ((1, b"x", -1.0),) * MAX_TOP_LOGPROBS),)),
+        Embedded(MAX_INPUTS - 1, b""),
+        Scored((0.5,) * MAX_INPUTS),
+        Tokenized((1,)),
+        Detokenized(b"x"),
         Finished((STOP,) * MAX_CHOICES, Usage(0, 0, 0)),
         FAILED,
         msgspec.structs.replace(FAILED, param=None, retry_after_s=None),
     ],
 )
-def test_honest_events_are_believed(event: GenerateEvent) -> None:
+def test_honest_events_are_believed(event: Event) -> None:
     assert believed_event(event) == event
 
 
@@ -198,13 +238,19 @@ def test_honest_events_are_believed(event: GenerateEvent) -> None:
         Started("", 3, 0, "", "p" * 257),
         Tokens(0, (1,), b"x" * (MAX_EVENT_BYTES + 1)),
         Tokens(0, (1,) * (MAX_EVENT_BYTES + 1), b""),
+        Tokens(0, (1,), b"", (TokenLogprob(1, b"x", -1.0),) * (MAX_EVENT_BYTES + 1)),
+        Tokens(0, (1,), b"x", (TokenLogprob(1, b"x", -1.0, ((1, b"x", -1.0),) * (MAX_TOP_LOGPROBS + 1)),)),
+        Embedded(MAX_INPUTS, b""),
+        Embedded(-1, b""),
+        Scored((0.5,) * (MAX_INPUTS + 1)),
+        Scored((math.nan,)),
         Finished((STOP,) * (MAX_CHOICES + 1), Usage(0, 0)),
         Finished(("stop",), Usage(-1, 0)),
         Finished(("stop",), Usage(0, -1)),
         Finished(("stop",), Usage(0, 0, -1)),
     ],
 )
-def test_events_that_no_worker_gives_break_the_protocol(event: GenerateEvent) -> None:
+def test_events_that_no_worker_gives_break_the_protocol(event: Event) -> None:
     with pytest.raises(WireError):
         believed_event(event)
 

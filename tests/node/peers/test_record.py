@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from localai.mesh.errors import WireError
 from localai.mesh.records import MAX_BODY_BYTES
+from localai.node.inference import Sampling
 from localai.node.peers.record import MAX_MODELS, RECORD_VERSION, ModelRecord, NodeRecord, decode_record, encode_record
+from localai.node.request_defaults import RequestDefaults
 from localai.node.workers.frames import ModelFacts
 
 FACTS = ModelFacts(4096, 4, 32768, 49152, "llama 135M", True)
@@ -20,6 +24,28 @@ VECTOR = (
 )
 ENTRY = NodeRecord(serves=False, draining=True)
 ENTRY_VECTOR = "82a6736572766573c2a8647261696e696e67c3"
+
+
+FULL = NodeRecord(models=(ModelRecord("m", defaults=RequestDefaults(Sampling(0.5), 9), content=bytes(32)),))
+
+
+def test_what_a_model_says_of_itself_travels() -> None:
+    assert decode_record(encode_record(FULL)) == FULL
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        RequestDefaults(Sampling(temperature=9.0)),
+        RequestDefaults(Sampling(top_p=math.nan)),
+        RequestDefaults(Sampling(seed=-1)),
+        RequestDefaults(max_tokens=0),
+        RequestDefaults(choices=0),
+    ],
+)
+def test_what_could_do_harm_is_as_if_not_said(defaults: RequestDefaults) -> None:
+    record = NodeRecord(models=(ModelRecord("m", defaults=defaults, content=b"short"),))
+    assert decode_record(msgspec.msgpack.encode(record)) == NodeRecord(models=(ModelRecord("m"),))
 
 
 @pytest.mark.parametrize(("record", "text"), [(RECORD, VECTOR), (ENTRY, ENTRY_VECTOR), (NodeRecord(), "80")])

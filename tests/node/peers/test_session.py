@@ -13,17 +13,18 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from localai.mesh.errors import Category
+from localai.mesh.errors import Category, LocalAIError, NotFound
 from localai.mesh.identity import identity_from_private_key
 from localai.mesh.ids import short_id
 from localai.mesh.link import PeerStream
 from localai.mesh.wire import FrameDecoder
 from localai.node.event_queue import MAX_UNREAD_EVENTS
 from localai.node.inference import (
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
+    Request,
     RequestId,
     Started,
     TextInput,
@@ -42,7 +43,7 @@ from localai.node.peers.session_frames import (
     session_codec,
 )
 from localai.node.routing.replica import ReplicaLoad
-from localai.node.workers.frames import Cancel, Events, Generate
+from localai.node.workers.frames import Ask, Cancel, Events
 
 NEAR, FAR = (identity_from_private_key(bytes([seed]) * 32).peer_id for seed in (1, 2))
 QUICK = SessionTiming(heartbeat_s=0.01)
@@ -62,20 +63,23 @@ def ask(name: str = "a", model: str = "m", text: str = "hello") -> GenerateReque
 class Script:
     """A service that answers every request with the batches in ``answer``, each after ``go`` was set."""
 
-    answer: Sequence[list[GenerateEvent]] = ([Started("", 1)], [TOKEN], [DONE])
+    answer: Sequence[list[Event]] = ([Started("", 1)], [TOKEN], [DONE])
     serves: bool = True
     draining: bool = False
     loads: Sequence[ReplicaLoad] = (ReplicaLoad("m", slots=4),)
     go: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: list[GenerateRequest] = field(default_factory=list)
+    asked: list[Request] = field(default_factory=list)
     stopped: list[RequestId] = field(default_factory=list)
     """Requests that were closed before their end."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def refuses(self, model: str) -> LocalAIError | None:
+        return NotFound("No such model.", code="model_not_found") if model == "hidden" else None
+
     def replicas(self) -> Sequence[ReplicaLoad]:
         return [msgspec.structs.replace(load, active=len(self.asked) - len(self.stopped)) for load in self.loads]
 
-    async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+    async def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
         self.asked.append(request)
         self.arrived.set()
         ended = False
@@ -96,7 +100,7 @@ class Script:
             await self.arrived.wait()
 
 
-def answering(*answer: list[GenerateEvent], **changes: object) -> Script:
+def answering(*answer: list[Event], **changes: object) -> Script:
     """A script that does not wait."""
     script = Script(answer or Script().answer, **changes)  # type: ignore[arg-type]  # the tests name real fields
     script.go.set()
@@ -190,11 +194,11 @@ async def pair(
         await asyncio.gather(*running)
 
 
-async def collect(session: PeerSession, request: GenerateRequest) -> list[GenerateEvent]:
-    return [event async for batch in session.generate_batches(request) for event in batch]
+async def collect(session: PeerSession, request: GenerateRequest) -> list[Event]:
+    return [event async for batch in session.answer_batches(request) for event in batch]
 
 
-def only_failure(events: Sequence[GenerateEvent]) -> Failed:
+def only_failure(events: Sequence[Event]) -> Failed:
     """The one terminal event, a failure."""
     assert [event for event in events if is_terminal(event)] == [events[-1]]
     assert isinstance(events[-1], Failed)
@@ -220,7 +224,7 @@ async def test_hello_comes_first_and_then_a_heartbeat() -> None:
     assert not session.is_usable
 
 
-@pytest.mark.parametrize("frame", [BEAT, Generate(ask()), Cancel(RequestId("a")), Events(()), Goodbye("")])
+@pytest.mark.parametrize("frame", [BEAT, Ask(ask()), Cancel(RequestId("a")), Events(()), Goodbye("")])
 async def test_anything_else_first_breaks_the_protocol(frame: SessionFrame) -> None:
     async with with_far_side(None, frame) as (_, __, running):
         assert await running == "broke the protocol: The first frame of a session is no hello."
@@ -240,7 +244,7 @@ async def test_versions_that_have_something_in_common_speak() -> None:
 
 async def test_versions_that_have_nothing_in_common_part_politely() -> None:
     script = answering()
-    async with with_far_side(script, SessionHello(7, 6, True), BEAT, Generate(ask())) as (session, far, running):
+    async with with_far_side(script, SessionHello(7, 6, True), BEAT, Ask(ask())) as (session, far, running):
         assert await running == "speaks session version 7, we speak 1"
         assert await far.receive_but_beats() == Goodbye("speaks session version 7, we speak 1")
         assert await far.receive() is None
@@ -287,7 +291,7 @@ async def test_events_of_one_turn_leave_in_one_frame() -> None:
     script = Script()
     async with with_far_side(script) as (_, far, __):
         names = [RequestId(str(number)) for number in range(5)]
-        far.send(*(Generate(ask(name)) for name in names))
+        far.send(*(Ask(ask(name)) for name in names))
         await script.wait_asked(5)
         script.go.set()
         frames: list[Events] = []
@@ -300,7 +304,7 @@ async def test_events_of_one_turn_leave_in_one_frame() -> None:
 
 
 async def test_what_does_not_fit_into_one_frame_goes_into_several() -> None:
-    long: list[GenerateEvent] = [Tokens(0, (number,), b"x" * 10_000) for number in range(300)]
+    long: list[Event] = [Tokens(0, (number,), b"x" * 10_000) for number in range(300)]
     async with pair(None, answering(long, [DONE])) as (near, _):
         assert await collect(near, ask()) == [*long, DONE]
 
@@ -309,13 +313,13 @@ async def test_each_turn_has_a_frame_of_its_own() -> None:
     gates = [asyncio.Event() for _ in range(3)]
 
     class Gated(Script):
-        async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+        async def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
             for gate, batch in zip(gates, self.answer, strict=True):
                 await gate.wait()
                 yield batch
 
     async with with_far_side(Gated()) as (_, far, __):
-        far.send(Generate(ask("1")), Generate(ask("2")))
+        far.send(Ask(ask("1")), Ask(ask("2")))
         for gate, batch in zip(gates, Script().answer, strict=True):
             gate.set()
             frame = await far.receive_but_beats()
@@ -326,7 +330,7 @@ async def test_each_turn_has_a_frame_of_its_own() -> None:
 async def test_a_request_that_is_closed_stops_at_the_peer() -> None:
     script = answering([Started("", 1)], [TOKEN])
     async with pair(None, script) as (near, far):
-        async with aclosing(near.generate_batches(ask())) as batches:
+        async with aclosing(near.answer_batches(ask())) as batches:
             assert await anext(batches)
         assert near.in_flight() == {}
         while not script.stopped:
@@ -339,8 +343,8 @@ async def test_a_cancel_in_the_wake_of_its_request_leaves_nothing_behind() -> No
     async with with_far_side(answering()) as (_, far, __):
         for number in range(MAX_PEER_REQUESTS + 10):
             name = RequestId(str(number))
-            far.send(Generate(ask(name)), Cancel(name))
-        far.send(Generate(ask("last")))
+            far.send(Ask(ask(name)), Cancel(name))
+        far.send(Ask(ask("last")))
         frame = await far.receive_but_beats()
         assert isinstance(frame, Events)
         assert frame.events[0] == (RequestId("last"), Started("", 1))
@@ -348,13 +352,13 @@ async def test_a_cancel_in_the_wake_of_its_request_leaves_nothing_behind() -> No
 
 async def test_cancels_of_unknown_requests_are_ignored() -> None:
     async with with_far_side(answering()) as (_, far, __):
-        far.send(Cancel(RequestId("never seen")), Generate(ask()))
+        far.send(Cancel(RequestId("never seen")), Ask(ask()))
         assert isinstance(await far.receive_but_beats(), Events)
 
 
 async def test_a_crash_in_the_service_is_an_end_for_the_peer() -> None:
     class Crashes(Script):
-        async def generate_batches(self, request: GenerateRequest) -> AsyncGenerator[list[GenerateEvent], None]:
+        async def answer_batches(self, request: Request) -> AsyncGenerator[list[Event], None]:
             yield [Started("", 1)]
             raise ZeroDivisionError("/secret/path")
 
@@ -394,7 +398,7 @@ async def test_an_answer_that_cannot_be_sent_ends_the_session() -> None:
 )
 async def test_a_node_that_takes_no_requests_refuses_those_that_come(script: Script, code: str) -> None:
     async with with_far_side(script) as (_, far, __):
-        far.send(Generate(ask()))
+        far.send(Ask(ask()))
         frame = await far.receive_but_beats()
         assert isinstance(frame, Events)
         ((name, failed),) = frame.events
@@ -423,7 +427,7 @@ async def test_a_peer_that_drains_is_not_asked_any_more() -> None:
 async def test_one_peer_gets_only_so_many_answers_at_a_time() -> None:
     script = Script()
     async with with_far_side(script) as (_, far, __):
-        far.send(*(Generate(ask(str(number))) for number in range(MAX_PEER_REQUESTS + 1)))
+        far.send(*(Ask(ask(str(number))) for number in range(MAX_PEER_REQUESTS + 1)))
         frame = await far.receive_but_beats()
         assert isinstance(frame, Events)
         ((name, failed),) = frame.events
@@ -434,7 +438,7 @@ async def test_one_peer_gets_only_so_many_answers_at_a_time() -> None:
 
 async def test_a_harmful_request_is_refused() -> None:
     async with with_far_side(answering()) as (_, far, __):
-        far.send(Generate(msgspec.structs.replace(ask(), choices=10**9)))
+        far.send(Ask(msgspec.structs.replace(ask(), choices=10**9)))
         frame = await far.receive_but_beats()
         assert isinstance(frame, Events)
         ((_, failed),) = frame.events
@@ -456,8 +460,8 @@ Ending = Callable[[PeerSession, FarSide], None]
         (lambda _, far: far.send(Goodbye("I\nstop")), "said goodbye: I stop"),
         (lambda _, far: far.stream.writer.write(b"\xff" * 100), "broke the protocol: A frame of 4294967295 bytes"),
         (lambda _, far: far.stream.writer.write(b"\0\0\0\x02\x91\xc1"), "broke the protocol: A frame could not"),
-        (lambda _, far: far.send(Generate(ask("x")), Generate(ask("x"))), "broke the protocol: A request id is in use"),
-        (lambda _, far: far.send(Generate(ask("x" * (MAX_ID_CHARS + 1)))), "broke the protocol: A request id has 65"),
+        (lambda _, far: far.send(Ask(ask("x")), Ask(ask("x"))), "broke the protocol: A request id is in use"),
+        (lambda _, far: far.send(Ask(ask("x" * (MAX_ID_CHARS + 1)))), "broke the protocol: A request id has 65"),
         (lambda session, _: session.lose("left"), "left"),
         (lambda session, _: session.say_goodbye("the node stops"), "the node stops"),
     ],
@@ -468,8 +472,8 @@ async def test_every_end_gives_each_request_one_failure(end: Ending, reason: str
     async with with_far_side(script) as (session, far, running):
         waiting = [asyncio.create_task(collect(session, ask(str(number)))) for number in range(3)]
         for _ in range(3):
-            assert isinstance(await far.receive_but_beats(), Generate)
-        far.send(Generate(ask("served")), Events(((RequestId("1"), Started("", 1)), (RequestId("1"), TOKEN))))
+            assert isinstance(await far.receive_but_beats(), Ask)
+        far.send(Ask(ask("served")), Events(((RequestId("1"), Started("", 1)), (RequestId("1"), TOKEN))))
         await script.wait_asked(1)
         end(session, far)
         answers = await asyncio.gather(*waiting)
@@ -487,7 +491,7 @@ async def test_every_end_gives_each_request_one_failure(end: Ending, reason: str
 async def test_goodbye_comes_after_all_that_was_ready() -> None:
     script = answering()
     async with with_far_side(script) as (session, far, _):
-        far.send(Generate(ask()))
+        far.send(Ask(ask()))
         await script.wait_asked(1)
         session.say_goodbye("the node stops")
         session.say_goodbye("again")
@@ -501,7 +505,7 @@ async def test_goodbye_comes_after_all_that_was_ready() -> None:
 async def test_what_follows_the_end_in_the_same_read_is_not_begun() -> None:
     script = answering([Started("", 1)])
     async with with_far_side(script) as (_, far, running):
-        far.send(Goodbye("bye"), Generate(ask()))
+        far.send(Goodbye("bye"), Ask(ask()))
         assert await running == "said goodbye: bye"
         assert script.asked == []
 
@@ -530,10 +534,10 @@ async def test_heartbeats_keep_a_quiet_session_alive() -> None:
 
 
 async def test_a_peer_that_reads_nothing_is_given_up() -> None:
-    flood: list[list[GenerateEvent]] = [[Tokens(0, (1,), b"x" * 10_000)] for _ in range(2 * MAX_UNSENT_BYTES // 10_000)]
+    flood: list[list[Event]] = [[Tokens(0, (1,), b"x" * 10_000)] for _ in range(2 * MAX_UNSENT_BYTES // 10_000)]
     async with with_far_side(answering(*flood)) as (_, far, running):
         far.stream.reader._transport.pause_reading()  # type: ignore[attr-defined]  # how a reader stops
-        far.send(Generate(ask()))
+        far.send(Ask(ask()))
         assert await running == "does not read what it is sent"
 
 
@@ -568,9 +572,9 @@ async def test_a_session_that_is_cancelled_leaves_its_stream_closed() -> None:
 
 async def test_a_flood_of_events_fails_its_request_and_no_other() -> None:
     async with with_far_side() as (session, far, _):
-        batches = session.generate_batches(ask("flooded"))
+        batches = session.answer_batches(ask("flooded"))
         first = asyncio.ensure_future(anext(batches))
-        assert isinstance(await far.receive_but_beats(), Generate)
+        assert isinstance(await far.receive_but_beats(), Ask)
         far.send(Events(((RequestId("1"), TOKEN),)))
         await first
         for _ in range(MAX_UNREAD_EVENTS // 1024 + 1):
@@ -581,7 +585,7 @@ async def test_a_flood_of_events_fails_its_request_and_no_other() -> None:
         assert len(rest) == MAX_UNREAD_EVENTS + 1
         assert only_failure(rest).category is Category.UPSTREAM_FAILED
         other = asyncio.create_task(collect(session, ask("other")))
-        assert isinstance(await far.receive_but_beats(), Generate)
+        assert isinstance(await far.receive_but_beats(), Ask)
         far.send(Events(((RequestId("2"), DONE),)))
         assert await other == [DONE]
 
@@ -589,7 +593,7 @@ async def test_a_flood_of_events_fails_its_request_and_no_other() -> None:
 async def test_events_after_the_end_or_for_nobody_are_ignored() -> None:
     async with with_far_side() as (session, far, _):
         asking = asyncio.create_task(collect(session, ask()))
-        assert isinstance(await far.receive_but_beats(), Generate)
+        assert isinstance(await far.receive_but_beats(), Ask)
         one, nobody = RequestId("1"), RequestId("nobody")
         far.send(Events(((nobody, TOKEN), (one, TOKEN), (one, DONE), (one, TOKEN), (one, DONE))))
         assert await asking == [TOKEN, DONE]
@@ -599,7 +603,7 @@ async def test_events_after_the_end_or_for_nobody_are_ignored() -> None:
 async def test_an_event_that_no_worker_gives_ends_the_session() -> None:
     async with with_far_side() as (session, far, running):
         asking = asyncio.create_task(collect(session, ask()))
-        assert isinstance(await far.receive_but_beats(), Generate)
+        assert isinstance(await far.receive_but_beats(), Ask)
         far.send(Events(((RequestId("1"), Tokens(0, (1,), b"x" * 100_000)),)))
         assert only_failure(await asking).code == "peer_lost"
         assert (await running).startswith("broke the protocol")

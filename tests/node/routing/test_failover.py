@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from localai.mesh.errors import Category
 from localai.mesh.ids import PeerId
-from localai.node.inference import Failed, Finished, GenerateEvent, Progress, Started, Tokens, Usage, is_terminal
+from localai.node.inference import Event, Failed, Finished, Progress, Started, Tokens, Usage, is_terminal
 from localai.node.routing.failover import MAX_ATTEMPTS, Attempts, is_retriable
 
 A, B = PeerId("a"), PeerId("b")
@@ -53,7 +53,7 @@ def test_a_peer_that_no_longer_has_the_model_is_only_out_of_date() -> None:
 class Row:
     """What has happened, and whether the request moves on."""
 
-    batch: list[GenerateEvent]
+    batch: list[Event]
     moves: bool
     tries: int = 1
     committed: bool = False
@@ -117,16 +117,16 @@ batches = st.lists(
 
 @given(st.lists(st.tuples(batches, st.sampled_from([LOST, CRASHED, BAD, DONE])), min_size=1, max_size=8))
 def test_whatever_happens_the_client_sees_one_start_and_one_end(
-    tries: list[tuple[list[list[GenerateEvent]], GenerateEvent]],
+    tries: list[tuple[list[list[Event]], Event]],
 ) -> None:
     """As long as there is somebody to ask. A try's own second Started is its worker's business."""
     attempts = Attempts()
-    seen: list[GenerateEvent] = []
+    seen: list[Event] = []
     for number, (parts, end) in enumerate(tries):
         attempts.begin(PeerId(str(number)))
         parts = [[event for event in part if not isinstance(event, Started)] for part in parts]
         failed = None
-        tried: list[list[GenerateEvent]] = [[STARTED], *filter(None, parts), [end]]
+        tried: list[list[Event]] = [[STARTED], *filter(None, parts), [end]]
         for batch in tried:
             if (failed := attempts.should_move_on(batch)) is not None:
                 break

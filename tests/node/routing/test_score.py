@@ -10,7 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localai.mesh.ids import PeerId
-from localai.node.inference import ChatInput, ChatMessage, GenerateRequest, Prompt, RequestId, TextInput, TokenInput
+from localai.node.inference import (
+    ChatInput,
+    ChatMessage,
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    Prompt,
+    Request,
+    RequestId,
+    RerankRequest,
+    TextInput,
+    TokenInput,
+    TokenizeRequest,
+)
 from localai.node.routing.replica import Candidate, ReplicaLoad, Work
 from localai.node.routing.score import (
     DEFAULT_OUTPUT_TOKENS,
@@ -120,3 +133,16 @@ def test_the_size_of_a_prompt(prompt: Prompt, tokens: int) -> None:
 def test_the_size_of_an_answer(max_tokens: int | None, choices: int, expected: int) -> None:
     request = GenerateRequest(RequestId("a"), "m", TextInput(""), max_tokens=max_tokens, choices=choices)
     assert work_of(request).output_tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("request_", "tokens"),
+    [
+        (EmbedRequest(RequestId("a"), "m", (TextInput("x" * 40), TokenInput((1, 2)))), 13),
+        (RerankRequest(RequestId("a"), "m", "q" * 8, ("d" * 12, "d" * 12)), 11),
+        (TokenizeRequest(RequestId("a"), "m", "x" * 4000), 1),
+        (DetokenizeRequest(RequestId("a"), "m", (1,) * 4000), 1),
+    ],
+)
+def test_tasks_without_an_answer_to_write(request_: Request, tokens: int) -> None:
+    assert work_of(request_) == Work(tokens, 0)

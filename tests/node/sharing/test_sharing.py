@@ -79,3 +79,17 @@ async def test_a_later_look_replaces_an_earlier_one(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         await told.wait()
     assert sharing.digests() == (hashlib.sha256(b"a").digest(),)
+
+
+async def test_private_models_give_no_files_and_shared_ones_have_a_hash(tmp_path: Path) -> None:
+    for name in ("m.gguf", "projector.gguf", "secret.gguf"):
+        (tmp_path / name).write_bytes(name.encode())
+    shared = ModelConfig("m", "m.gguf", companion_files=("projector.gguf",))
+    secret = ModelConfig("secret", "secret.gguf", companion_files=("projector.gguf",), is_private=True)
+    sharing = Sharing(tmp_path, tmp_path, lambda: False, lambda: None)
+    await sharing.refresh(Catalog((shared, secret)))
+    assert sharing.digests() == (hashlib.sha256(b"m.gguf").digest(),)
+    assert sharing.content_of(shared) == b"", "a file of it is not shared, so it was not read"
+    await sharing.refresh(Catalog((shared,)))
+    assert len(sharing.content_of(shared)) == 32
+    assert sharing.content_of(secret) == b""

@@ -76,6 +76,9 @@ def test_layers() -> None:
         ("application/vnd.oci.image.layer.v1.tar+gzip", "", "archive"),
         ("application/vnd.docker.image.rootfs.diff.tar.gzip", "", "archive"),
         ("application/vnd.docker.ai.license", "LICENSE", "other"),
+        ("application/vnd.oci.image.layer.v1.tar", "m.gguf", "model"),
+        ("application/vnd.oci.image.layer.v1.tar", "mmproj-m.gguf", "projector"),
+        ("application/vnd.oci.image.layer.v1.tar", "m.tar", "archive"),
     ],
 )
 def test_what_a_layer_is_for(media_type: str, title: str, role: str) -> None:

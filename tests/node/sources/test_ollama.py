@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from localai.mesh.errors import NotFound, Unsupported, UpstreamFailed
-from localai.node.sources.ollama import OllamaTexts, plan_ollama
+from localai.node.sources.ollama import plan_ollama
+from localai.node.sources.ollama_settings import OllamaTexts
 from localai.node.sources.testing import StubServer, answer
 from localai.node.sources.transfer import FetchLimits
 from localai.node.sources.uri import Endpoints, OllamaModel

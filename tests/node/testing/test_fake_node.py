@@ -13,7 +13,7 @@ async def test_nodes_of_one_swarm_answer_for_each_other() -> None:
         await entry.wait_models("m")
         assert set(swarm.links) == {entry.peer_id, serving.peer_id}
         request = GenerateRequest(RequestId("a"), "m", TextInput("hello"))
-        events = [event async for batch in entry.dispatch.generate_batches(request) for event in batch]
+        events = [event async for batch in entry.dispatch.answer_batches(request) for event in batch]
         assert isinstance(events[-1], Finished)
         assert (len(entry.workers), len(serving.workers)) == (0, 1)
     assert swarm.links == {}

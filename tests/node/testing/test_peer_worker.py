@@ -20,9 +20,9 @@ from localai.node.testing.peer_worker import PeerWorker, connect_peer
 from localai.node.workers.connection import WorkerConnection, WorkerEnd
 from localai.node.workers.frames import (
     FRAMES_VERSION,
+    Ask,
     Cancel,
     Events,
-    Generate,
     Heartbeat,
     Hello,
     Load,
@@ -101,8 +101,8 @@ async def test_the_first_load_asks_for_one_token_and_the_next_for_none() -> None
             loaded = await receive(worker, Loaded)
             assert (loaded.facts.slots, loaded.facts.context_size) == (4, 4096)
             (made,) = far.workers
-            first = [frame.request for frame in made.sent if isinstance(frame, Generate)]
-            assert [request.max_tokens for request in first] == [1]
+            first = [frame.request for frame in made.sent if isinstance(frame, Ask)]
+            assert [request.max_tokens for request in first if isinstance(request, GenerateRequest)] == [1]
 
 
 async def test_a_load_that_fails_at_the_peer_fails_here() -> None:
@@ -122,15 +122,15 @@ async def test_heartbeats_count_what_is_the_askers() -> None:
 
     async with asking_and_serving(lambda: FakeWorker(before_step=hold)) as (asking, far):
         worker = connect_peer(asking.peers, far.peer_id, "model")
-        worker.send(Generate(chat("a")))
-        worker.send(Generate(chat("a")))  # the same one: ignored
+        worker.send(Ask(chat("a")))
+        worker.send(Ask(chat("a")))  # the same one: ignored
         while (await receive(worker, Heartbeat)).active != 1:
             pass
         worker.send(Cancel(RequestId("a")))
         while (await receive(worker, Heartbeat)).active != 0:
             pass
         go.set()
-        worker.send(Generate(chat("b")))
+        worker.send(Ask(chat("b")))
         seen = (await receive(worker, Events)).events
         while not any(isinstance(event, Tokens) for _, event in seen):
             seen += (await receive(worker, Events)).events
@@ -140,12 +140,12 @@ async def test_heartbeats_count_what_is_the_askers() -> None:
 async def test_the_end_of_the_session_is_the_end_of_the_worker() -> None:
     async with asking_and_serving() as (asking, far):
         worker = connect_peer(asking.peers, far.peer_id, "model")
-        worker.send(Generate(chat("a", max_tokens=None)))
+        worker.send(Ask(chat("a", max_tokens=None)))
         await receive(worker, Events)
         far.link.die()
         end = await end_of(worker)
         assert (end.exit_code, end.description) == (None, "connection lost")
-        worker.send(Generate(chat("late")))
+        worker.send(Ask(chat("late")))
         worker.send(LOAD)
         assert await worker.receive() is end
         with pytest.raises(Unavailable):
@@ -165,4 +165,4 @@ async def test_what_cannot_be_sent_is_refused_as_a_worker_refuses_it() -> None:
     async with asking_and_serving() as (asking, far):
         worker = connect_peer(asking.peers, far.peer_id, "model")
         with pytest.raises(WireError):
-            worker.send(Generate(chat("a", text="x" * (1 << 20))))
+            worker.send(Ask(chat("a", text="x" * (1 << 20))))

@@ -23,10 +23,10 @@ from localai.node.inference import (
     Usage,
 )
 from localai.node.workers.frames import (
+    Ask,
     Cancel,
     Events,
     FromWorker,
-    Generate,
     Heartbeat,
     Hello,
     Load,
@@ -45,7 +45,7 @@ REQUESTS = [
     GenerateRequest(RequestId("b"), "m", TextInput("t"), Sampling(seed=2**32 - 1), max_tokens=5, deadline_s=1.0),
     GenerateRequest(RequestId("c"), "m", TokenInput((1, 2, 3)), local_only=True, caller="me", weight=2.0),
 ]
-TO_WORKER: list[ToWorker] = [Load("p", 1, 2, 3), Cancel(RequestId("a")), *map(Generate, REQUESTS)]
+TO_WORKER: list[ToWorker] = [Load("p", 1, 2, 3), Cancel(RequestId("a")), *map(Ask, REQUESTS)]
 FROM_WORKER: list[FromWorker] = [
     Hello(1, "llama-cpp", 7),
     LoadProgress(500),

@@ -16,7 +16,7 @@ from localai.node.inference import Failed, GenerateRequest, RequestId, TextInput
 from localai.node.testing.check_worker import Client, check_worker
 from localai.node.testing.corrupt_gguf import CORRUPTIONS, Corruption, write_corrupt_gguf
 from localai.node.workers.connection import WorkerConnection, WorkerEnd
-from localai.node.workers.frames import Cancel, Generate, Hello, Load, LoadFailed
+from localai.node.workers.frames import Ask, Cancel, Hello, Load, LoadFailed
 from localai.node.workers.process import BACKENDS, WorkerProcess, spawn_worker
 
 pytestmark = pytest.mark.e2e
@@ -110,8 +110,8 @@ async def test_a_step_of_one_client_is_not_lost_when_another_cancels(tiny_model:
     for round_number in range(20):
         keep = GenerateRequest(RequestId(f"keep{round_number}"), "m", TextInput("abc"), max_tokens=30, ignore_eos=True)
         drop = GenerateRequest(RequestId(f"drop{round_number}"), "m", TextInput("xyz"), ignore_eos=True)
-        worker.send(Generate(keep))
-        worker.send(Generate(drop))
+        worker.send(Ask(keep))
+        worker.send(Ask(drop))
         worker.send(Cancel(drop.id))
         events = await client.finish(keep.id)
         assert sum(len(event.ids) for event in events if isinstance(event, Tokens)) == 30

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from localai.node.inference import (
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
     RequestId,
     Sampling,
@@ -31,7 +31,7 @@ class Run:
     def __init__(self, model: LlamaModel) -> None:
         self.model = model
         self.engine = Engine(model)
-        self.events: dict[RequestId, list[GenerateEvent]] = {}
+        self.events: dict[RequestId, list[Event]] = {}
 
     def submit(self, name: str, text: str = "hello", **changes: object) -> None:
         request = GenerateRequest(
@@ -49,14 +49,14 @@ class Run:
             self._note(self.engine.step())
             steps -= 1
 
-    def _note(self, events: list[tuple[RequestId, GenerateEvent]]) -> None:
+    def _note(self, events: list[tuple[RequestId, Event]]) -> None:
         for request_id, event in events:
             self.events.setdefault(request_id, []).append(event)
 
     def text(self, name: str) -> bytes:
         return b"".join(event.data for event in self.events[RequestId(name)] if isinstance(event, Tokens))
 
-    def last(self, name: str) -> GenerateEvent:
+    def last(self, name: str) -> Event:
         return self.events[RequestId(name)][-1]
 
 

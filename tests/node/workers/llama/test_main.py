@@ -23,7 +23,7 @@ from localai.node.inference import (
 from localai.node.testing.check_worker import Client
 from localai.node.testing.tiny_gguf import write_tiny_gguf
 from localai.node.workers.connection import WorkerEnd
-from localai.node.workers.frames import Generate, Load
+from localai.node.workers.frames import Ask, Load
 from localai.node.workers.process import WorkerProcess, spawn_worker
 
 pytestmark = pytest.mark.e2e
@@ -76,7 +76,7 @@ async def test_a_second_load_ends_the_worker(tiny_model: Path) -> None:
 
 async def test_a_request_before_the_load_ends_the_worker() -> None:
     worker = await spawn_worker("llama-cpp", "test", 1)
-    worker.send(Generate(GenerateRequest(RequestId("a"), "m", ChatInput(()))))
+    worker.send(Ask(GenerateRequest(RequestId("a"), "m", ChatInput(()))))
     async with asyncio.timeout(20):
         while not isinstance(end := await worker.receive(), WorkerEnd):
             pass

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from localai.mesh.errors import LocalAIError
 from localai.node.inference import (
+    Event,
     Failed,
     Finished,
-    GenerateEvent,
     GenerateRequest,
     Progress,
     RequestId,
@@ -51,7 +51,7 @@ class Run:
     def __init__(self, slots: int = 2, context_size: int = 64) -> None:
         self.schedule = Schedule(slots, context_size, Letters())
         self.now = 0.0
-        self.events: dict[RequestId, list[GenerateEvent]] = {}
+        self.events: dict[RequestId, list[Event]] = {}
         self.steps: list[Step] = []
 
     def submit(self, request: GenerateRequest, prompt: list[int]) -> None:
@@ -83,7 +83,7 @@ class Run:
     def text(self, name: str, choice: int = 0) -> bytes:
         return b"".join(e.data for e in self.events[RequestId(name)] if isinstance(e, Tokens) and e.choice == choice)
 
-    def last(self, name: str) -> GenerateEvent:
+    def last(self, name: str) -> Event:
         return self.events[RequestId(name)][-1]
 
 
