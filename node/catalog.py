@@ -119,24 +119,32 @@ def catalog_from_listing(listing: FolderListing, name_in_file: NameInFile = no_n
     """The models that a folder makes. ``name_in_file`` names those whose definition does not."""
     problems = list(listing.problems)
     defined: list[ModelConfig] = []
+    reserved: set[str] = set()
+    unreadable = [problem.source for problem in problems if problem.source.lower().endswith((".yaml", ".yml"))]
     sources = [(source, listing.definitions[source]) for source in sorted(listing.definitions)]
     for source, text in [*sources, *([listing.config_file] if listing.config_file else [])]:
         definitions = parse_definitions(text, source, name_in_file)
         defined += definitions.models
         problems += definitions.problems
+        reserved |= definitions.reserved
+        unreadable += [] if definitions.is_readable else [source]
     by_name: dict[str, ModelConfig] = {}
     for config in defined:
         _add(by_name, config, problems)
-    taken = {file for config in defined for file in (config.model_file, *config.companion_files)}
+    taken = reserved | {file for config in defined for file in (config.model_file, *config.companion_files)}
     bare: dict[str, ModelConfig] = {}
     for file in _bare_files(listing.files, taken):
-        config = ModelConfig(name=file[: -len(_GGUF)], model_file=file)
+        # which file a definition wants kept private cannot be told from one that nobody can read
+        config = ModelConfig(name=file[: -len(_GGUF)], model_file=file, is_private=bool(unreadable))
         if config.name not in by_name:
             _add(bare, config, problems)
             continue
         message = f"{file} would be model '{config.name}', but a definition has that name. Ask for '{file}' instead."
         problems.append(Problem(file, message))
-        bare[file] = ModelConfig(name=file, model_file=file)
+        bare[file] = replace(config, name=file)
+    if unreadable and bare:
+        message = f"Until {unreadable[0]} can be read, model files without a definition are not offered to others."
+        problems.append(Problem(unreadable[0], message))
     return _sorted_out({**bare, **by_name}, listing.templates, problems)
 
 

@@ -259,7 +259,8 @@ class Dispatch:
     def refuses(self, model: str) -> LocalAIError | None:
         """Why a member gets no answer from this model: it is private, which is said as if it were not there."""
         config = self.catalog.find(model)
-        return missing_model(model) if config is not None and config.is_private else None
+        is_hidden = config is None or config.is_private  # an empty name would mean the first model, whatever that is
+        return missing_model(model) if is_hidden and self._phase is Phase.READY else None
 
     def definition(self, name: str) -> ModelConfig:
         """What requests for a model mean where they say nothing; of a model of others, as far as they tell."""

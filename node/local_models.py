@@ -92,11 +92,16 @@ class LocalModels:
         """Offer these models from now on. Workers of models that are gone, are loaded otherwise now, or whose file is
         in ``renewed`` end as soon as they have answered what they were asked, at latest after :data:`RETIRE_S`."""
         difference = changes(self.catalog, catalog)
-        files_changed = [config.name for config in self.catalog.models if config.model_file in renewed]
+        files_changed = [
+            config.name
+            for config in self.catalog.models
+            if not renewed.isdisjoint((config.model_file, *config.companion_files))
+        ]
         self.catalog = catalog
         for name in {*difference.removed, *difference.outdated, *files_changed}:
             if (supervisor := self._supervisors.pop(name, None)) is not None:
-                self._retired[supervisor] = asyncio.create_task(self._retire(supervisor))
+                counted_as = self.memory.retire(name, supervisor)
+                self._retired[supervisor] = asyncio.create_task(self._retire(supervisor, counted_as))
 
     def statuses(self) -> tuple[ModelStatus, ...]:
         """Every model with the state of its worker, in the catalogue's order."""
@@ -205,7 +210,7 @@ class LocalModels:
                 del self._in_use[supervisor]
                 self._released.set()
 
-    async def _retire(self, supervisor: ModelSupervisor) -> None:
+    async def _retire(self, supervisor: ModelSupervisor, counted_as: str) -> None:
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(RETIRE_S):
@@ -216,6 +221,7 @@ class LocalModels:
             pass  # the node stops: no more waiting
         supervisor.unload("its definition has changed or is gone")
         await supervisor.aclose()
+        self.memory.forget(counted_as)
         del self._retired[supervisor]
 
     def _changed(self) -> None:

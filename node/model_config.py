@@ -7,6 +7,7 @@ models that are right: one broken definition never hides another, and nothing is
 from __future__ import annotations
 
 import difflib
+import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -142,6 +143,10 @@ class Definitions:
 
     models: tuple[ModelConfig, ...] = ()
     problems: tuple[Problem, ...] = ()
+    reserved: frozenset[str] = frozenset()
+    """Files of definitions that cannot be used: they must not become models that nobody has described."""
+    is_readable: bool = True
+    """False when nobody can tell which files it is about."""
 
 
 def no_name(_model_file: str) -> str:
@@ -157,21 +162,23 @@ def parse_definitions(text: str, source: str, name_in_file: NameInFile = no_name
     try:
         document = load_yaml(text, source)
     except InvalidRequest as error:
-        return Definitions(problems=(Problem(source, error.message),))
+        return Definitions(problems=(Problem(source, error.message),), is_readable=False)
     if document is None:
         return Definitions(problems=(Problem(source, f"{source} is empty. Write a definition into it or delete it."),))
     entries = document if isinstance(document, list) else [document]
     models: list[ModelConfig] = []
     problems: list[Problem] = []
+    reserved: set[str] = set()
     for position, entry in enumerate(entries, start=1):
         where = source if len(entries) == 1 else f"{source}, definition {position}"
         try:
             models.append(_config(entry, source, where, name_in_file))
         except InvalidRequest as error:
             problems.append(Problem(source, error.message, _name_if_any(entry)))
+            reserved |= _files_if_any(entry)
             continue
         problems += [Problem(source, message) for message in _warnings(entry, where)]
-    return Definitions(tuple(models), tuple(problems))
+    return Definitions(tuple(models), tuple(problems), frozenset(reserved))
 
 
 def render_definition(config: ModelConfig, *, uri: str = "") -> str:
@@ -312,11 +319,11 @@ def _file(text: str, key: str, where: str) -> tuple[str, str]:
 
 def _path(text: str, key: str, where: str) -> str:
     parts = text.split("/")
-    if text.startswith("/") or ".." in text or not text.isprintable() or not parts[-1]:
+    if text.startswith("/") or ".." in text or not text.isprintable() or parts[-1] in ("", "."):
         raise invalid(
             where, f"has an invalid file path {text[:100]!r} in '{key}': it must lie in the models folder, without '..'"
         )
-    return text
+    return posixpath.normpath(text)  # one name for one file, or it would count as two
 
 
 def _slots(fields: Fields, where: str) -> int | None:
@@ -444,6 +451,18 @@ def _unknown_key(key: str, prefix: str, known: Mapping[str, Kind], where: str) -
     else:
         hint = "it is ignored."
     return f"{where} has the unknown key '{prefix}{key[:60]}': {hint}"
+
+
+def _files_if_any(entry: object) -> set[str]:
+    """Whatever a definition that cannot be used may have meant as its files."""
+    if not isinstance(entry, dict):
+        return set()
+    parameters, downloads = entry.get("parameters"), entry.get("download_files")
+    found = [entry.get("name"), *(entry.get(key) for key in _COMPANION_KEYS)]
+    found += [parameters.get("model")] if isinstance(parameters, dict) else []
+    for download in downloads if isinstance(downloads, list) else []:
+        found += [download.get("filename")] if isinstance(download, dict) else []
+    return {posixpath.normpath(file) for file in found if isinstance(file, str) and file}
 
 
 def _name_if_any(entry: object) -> str:

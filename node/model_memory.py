@@ -21,7 +21,7 @@ _LOG = structlog.get_logger()
 
 _LOADING = frozenset({State.STARTING, State.LOADING})
 _RUNNING = _LOADING | {State.READY}
-_GONE = (State.IDLE, State.BROKEN, State.CLOSED)
+_NOT_STOPPING = tuple(state for state in State if state is not State.STOPPING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class ModelMemory:
         self._read = read
         self._configs: dict[str, ModelConfig] = {}
         self._uses: dict[str, _Use] = {}
+        self._retired: dict[str, ModelSupervisor] = {}
         self._numbers = itertools.count()
         self._deciding = asyncio.Lock()
         self._interval_s = 0.0
@@ -83,6 +84,22 @@ class ModelMemory:
             del use.running[number]
             use.last_used = time.monotonic()
 
+    def retire(self, name: str, supervisor: ModelSupervisor) -> str:
+        """The supervisor of a model is to end, and another one may take its name: count it on its own from now on.
+
+        Returns the name to :meth:`forget` when it has ended.
+        """
+        own_name = f"{name} (before its change, {next(self._numbers)})"
+        self._retired[own_name] = supervisor
+        self._configs[own_name] = self._configs.pop(name, ModelConfig(name, name))
+        self._uses[own_name] = self._uses.pop(name, _Use(time.monotonic()))
+        return own_name
+
+    def forget(self, own_name: str) -> None:
+        """A retired supervisor has ended."""
+        for known in (self._retired, self._configs, self._uses):
+            known.pop(own_name, None)
+
     async def load(self, config: ModelConfig) -> None:
         """See to it that the model is being loaded, after making room for it; returns when its worker starts."""
         supervisor = self._supervisors[config.name]
@@ -91,7 +108,7 @@ class ModelMemory:
         retries = 0
         while (state := supervisor.statistics().state) not in _RUNNING:
             if state is State.STOPPING:
-                await supervisor.wait_state(*_GONE)
+                await supervisor.wait_state(*_NOT_STOPPING)  # whoever comes first may have begun the next load
                 continue
             async with self._deciding:
                 room = self._room(config, retries)
@@ -133,7 +150,10 @@ class ModelMemory:
     def _look(self) -> None:
         for unload in watch(self._residents(), self.rules, self._read().used_share, time.monotonic()):
             _LOG.warning("model_unloaded", model=unload.model, reason=unload.reason, force=unload.force)
-            self._supervisors[unload.model].unload(unload.reason)
+            self._supervisor(unload.model).unload(unload.reason)
+
+    def _supervisor(self, name: str) -> ModelSupervisor:
+        return self._retired.get(name) or self._supervisors[name]
 
     def _room(self, config: ModelConfig, retries: int) -> Load | Evict | Wait:
         newcomer = Newcomer(config.name, config.concurrency_groups, self._size_of(config))
@@ -142,13 +162,13 @@ class ModelMemory:
     async def _evict(self, models: tuple[str, ...], newcomer: str) -> None:
         for model in models:
             _LOG.info("model_evicted", model=model, newcomer=newcomer)
-            self._supervisors[model].unload(f"model '{newcomer}' needs its place")
-        await asyncio.gather(*(self._supervisors[model].wait_state(*_GONE) for model in models))
+            self._supervisor(model).unload(f"model '{newcomer}' needs its place")
+        await asyncio.gather(*(self._supervisor(model).wait_state(*_NOT_STOPPING) for model in models))
 
     def _residents(self) -> list[Resident]:
         found = []
         for name, use in self._uses.items():
-            config, supervisor = self._configs[name], self._supervisors.get(name)
+            config, supervisor = self._configs[name], self._retired.get(name) or self._supervisors.get(name)
             if supervisor is None or (state := supervisor.statistics().state) not in _RUNNING:
                 continue
             found.append(

@@ -24,7 +24,8 @@ _LOG = structlog.get_logger()
 LOOK_S = 1.0
 MAX_UNREST = 10
 """Looks after which a folder that never comes to rest is read all the same."""
-_ENDINGS = (".gguf", ".yaml", ".yml", ".tmpl")
+_TEXTS = (".yaml", ".yml", ".tmpl")
+_ENDINGS = (".gguf", *_TEXTS)
 
 Stamps: TypeAlias = Mapping[str, tuple[int, int, int]]
 """Name of a file -> size, time of change in nanoseconds, inode."""
@@ -64,7 +65,7 @@ class ModelsWatch:
     async def look(self) -> None:
         """Look once. What cannot be read leaves everything as it is, with one line in the log."""
         try:
-            stamps = await asyncio.to_thread(_stamps, self._models_path, self._config_file)
+            stamps = await asyncio.to_thread(_stamps, self._models_path, self._config_file, self._node.catalog)
             if stamps != self._seen:
                 self._seen = stamps
                 self._unrest += 1
@@ -83,11 +84,13 @@ class ModelsWatch:
             self._problem = ""
 
     async def _take(self, stamps: Stamps) -> None:
-        found = await asyncio.to_thread(read_catalog, self._models_path, self._config_file)
         before = self._node.catalog
+        found = await asyncio.to_thread(read_catalog, self._models_path, self._config_file)
+        if self._node.catalog is not before:
+            return  # somebody has opened a newer one meanwhile: the next look reads again
         after = with_last_good(before, found)
         renewed = {name for name in stamps.keys() & self._taken.keys() if stamps[name] != self._taken[name]}
-        renewed = {name for name in renewed if name.endswith(_ENDINGS[0])}
+        renewed = {name for name in renewed if not name.lower().endswith(_TEXTS)}
         self._taken = stamps
         for problem in after.problems:
             if problem not in before.problems:
@@ -104,8 +107,8 @@ class ModelsWatch:
         )
 
 
-def _stamps(models_path: Path, config_file: Path | None) -> Stamps:
-    """What tells whether something about models has changed.
+def _stamps(models_path: Path, config_file: Path | None, catalog: Catalog) -> Stamps:
+    """What tells whether something about models has changed: what makes models, and every file that one names.
 
     Raises:
         OSError: the folder cannot be read.
@@ -113,10 +116,13 @@ def _stamps(models_path: Path, config_file: Path | None) -> Stamps:
     found: dict[str, tuple[int, int, int]] = {}
     with os.scandir(models_path) as entries:
         for _, entry in zip(range(MAX_ENTRIES), entries, strict=False):
-            if entry.name.endswith(_ENDINGS) and not entry.name.startswith("."):
+            if entry.name.lower().endswith(_ENDINGS) and not entry.name.startswith("."):
                 _stamp(found, entry.name, entry.path)
+    for name in {name for config in catalog.models for name in (config.model_file, *config.companion_files)}:
+        if name not in found:
+            _stamp(found, name, os.path.join(models_path, name))
     if config_file is not None:
-        _stamp(found, "/", os.fspath(config_file))
+        _stamp(found, "/.yaml", os.fspath(config_file))
     return found
 
 

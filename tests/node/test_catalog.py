@@ -216,3 +216,27 @@ def test_any_folder_gives_unique_sorted_models_that_resolve(
     assert catalog_from_listing(backwards) == catalog
     with contextlib.suppress(InvalidRequest, ModelLoadFailed):
         assert name in ("", catalog.resolve(name).name, catalog.resolve(name).model_file)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "{name: s, share: Private, parameters: {model: secret.gguf}}",
+        "{name: s, share: private, context_size: 10000000000, parameters: {model: secret.gguf}}",
+        "{name: s, share: private, parameters: {model: ./secret.gguf}}",
+        "{name: s, share: private, threads: x, download_files: [{filename: .//secret.gguf}]}",
+        "[{name: s, share: private, threads: x, mmproj: secret.gguf}]",
+        "name: [",
+    ],
+)
+def test_a_mistake_in_a_definition_makes_nothing_public(definition: str) -> None:
+    catalog = catalog_from_listing(FolderListing({"secret.gguf": 1}, {"s.yaml": definition}))
+    assert all(config.is_private for config in catalog.models)
+
+
+def test_a_definition_that_nobody_can_read_keeps_bare_models_here() -> None:
+    unreadable = Problem("s.yaml", "s.yaml cannot be read.")
+    catalog = catalog_from_listing(FolderListing({"a.gguf": 1}, {}, (unreadable,)))
+    assert [config.is_private for config in catalog.models] == [True]
+    assert "not offered to others" in catalog.problems[-1].message
+    assert not catalog_from_listing(FolderListing({"a.gguf": 1}, {"s.yaml": ""})).models[0].is_private

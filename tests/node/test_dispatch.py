@@ -583,14 +583,17 @@ async def test_a_private_model_is_nobody_elses_business() -> None:
         assert [model.name for model in owner.dispatch.record().models] == ["m"]
 
 
+SECRET = ModelConfig("secret", "s.gguf", is_private=True)
+
+
 async def test_a_member_that_guesses_the_name_of_a_private_model_gets_no_answer() -> None:
     async with Swarm() as swarm:
-        owner = await swarm.join(1, ModelConfig("secret", "s.gguf", is_private=True), "m")
+        owner = await swarm.join(1, ModelConfig("a secret", "a.gguf", is_private=True), SECRET, "m")
         asker = await swarm.join(2)
         await asker.wait_models("m")
         session = asker.peers.session(owner.peer_id)
         assert session is not None
-        for name in ("secret", "nothing"):
+        for name in ("secret", "s.gguf", "", "nothing"):
             async with aclosing(session.answer_batches(ask("a", name))) as batches:
                 (failed,) = [event async for batch in batches for event in batch]
             assert isinstance(failed, Failed)

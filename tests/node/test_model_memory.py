@@ -195,3 +195,43 @@ def test_the_machine_has_memory() -> None:
     reading = read_memory()
     assert reading.free_bytes > 0
     assert 0 < reading.used_share < 1
+
+
+class SlowEnd(FakeWorker):
+    """Takes its time to end."""
+
+    def terminate(self) -> None:
+        asyncio.get_running_loop().call_later(0.05, self._finish, 0)
+
+
+async def test_requests_that_come_while_a_model_is_stopping_are_all_answered() -> None:
+    async with machine(ResidencyRules(), SlowEnd) as models:
+        await ask(models, "a")
+        models.supervisor(CATALOG.models[0]).unload("to make room")
+        answers = await asyncio.gather(*(ask(models, "a") for _ in range(3)))
+        assert all(isinstance(answer[-1], Finished) for answer in answers)
+        assert models.memory._residents()[0].oldest_request is None
+
+
+async def test_workers_that_only_finish_their_answers_still_count() -> None:
+    go = asyncio.Event()
+
+    async def hold() -> None:
+        await go.wait()
+
+    rules = ResidencyRules(max_active=1, busy_s=0.0)
+    async with machine(rules, lambda: FakeWorker(before_step=hold)) as models:
+        before = models.supervisor(CATALOG.models[0])
+        asking = asyncio.create_task(ask(models, "a"))
+        await before.wait_state(State.READY)
+        models.replace(CATALOG, renewed={"a.gguf"})
+        (retired,) = models.memory._residents()
+        assert retired.model.startswith("a (before its change")
+        assert retired.oldest_request is not None
+        models.memory._look()
+        (*_, failed) = await asking
+        assert isinstance(failed, Failed), "the watchdog ends the worker that is hung, not the one after it"
+        await before.wait_state(State.CLOSED)
+        go.set()
+        assert isinstance((await ask(models, "a"))[-1], Finished)
+        assert [resident.model for resident in models.memory._residents()] == ["a"]

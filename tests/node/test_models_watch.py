@@ -11,6 +11,7 @@ import pytest
 import structlog.testing
 
 from localai.node.catalog import Catalog
+from localai.node.model_config import ModelConfig
 from localai.node.models_folder import read_catalog
 from localai.node.models_watch import MAX_UNREST, ModelsWatch
 
@@ -93,7 +94,7 @@ async def test_a_definition_that_is_being_edited_stays_what_it_was(folder: Path)
             await settle(watch)
             assert node.names == ["talker"]
             assert node.catalog.problems
-    assert [line["event"] for line in logs if line["event"] == "definition_problem"] == ["definition_problem"] * 3
+    assert [line["event"] for line in logs if line["event"] == "definition_problem"] == ["definition_problem"] * 4
     (folder / "talker.yaml").unlink()
     await settle(watch)
     assert (node.names, node.catalog.problems) == (["a"], ())
@@ -148,3 +149,44 @@ async def test_it_looks_until_it_is_cancelled(folder: Path) -> None:
         await node.told.wait()
     watching.cancel()
     assert node.names == ["a", "b"]
+
+
+async def test_endings_in_capitals_and_files_in_folders_count_too(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "x.gguf").write_bytes(b"GGUF")
+    (folder / "x.yaml").write_text("name: x\nparameters: {model: sub/x.gguf}\nmmproj: sub/eye.gguf\n")
+    node, watch = await looked(folder)
+    (folder / "B.GGUF").write_bytes(b"GGUF")
+    (folder / "Y.YAML").write_text("name: y\nparameters: {model: B.GGUF}\n")
+    await settle(watch)
+    assert node.names == ["a", "x", "y"]
+    (folder / "sub" / "x.gguf").write_bytes(b"GGUF, another")
+    await settle(watch)
+    (folder / "sub" / "eye.gguf").write_bytes(b"GGUF")
+    await settle(watch)
+    assert node.renewed[-2:] == [{"sub/x.gguf"}, set()] or node.renewed[-1] == {"sub/x.gguf"}
+
+
+class OvertakenNode:
+    """A job opens a newer catalogue while the watch is reading, once."""
+
+    def __init__(self, seen: list[Catalog]) -> None:
+        self.seen = seen
+        self.opened: list[Catalog] = []
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+
+    def open(self, catalog: Catalog, renewed: Set[str] = frozenset()) -> None:
+        self.opened.append(catalog)
+
+
+async def test_what_was_read_before_somebody_opened_a_newer_catalogue_is_not_opened(folder: Path) -> None:
+    older, newer = Catalog(), Catalog((ModelConfig("installed", "i.gguf"),))
+    node = OvertakenNode([older, older, older, newer])  # two looks, then before and after reading
+    watch = ModelsWatch(folder, None, node)
+    await settle(watch)
+    assert node.opened == []
+    await watch.look()
+    assert [config.name for config in node.opened[0].models] == ["a"]
