@@ -18,6 +18,7 @@ from localai.api.routes import (
     embeddings,
     generation,
     mcp,
+    media,
     metrics,
     model_jobs,
     models,
@@ -84,9 +85,11 @@ def make_app(dispatch: Dispatch, settings: Settings) -> web.Application:
     ollama.add_to(app)
     stores.add_to(app)
     mcp.add_to(app)
+    media.add_to(app)
     responses.add_to(app)
     anthropic.add_to(app)
-    for routes in (generation, embeddings, models, system, rerank, tokens, unsupported, swarm, pages, monitor):
+    pages.add_to(app)
+    for routes in (generation, embeddings, models, system, rerank, tokens, unsupported, swarm, monitor):
         routes.add_routes(app.router)
     if counts is not None:
         app[METRICS] = counts

@@ -46,8 +46,11 @@ _STATUS_OF_CODE: dict[str, int] = {
     "unsupported_encoding": 415,
     "too_many_connections": 429,
     "top_n_too_small": 422,
+    "expectation_failed": 417,
 }
 """Finer than their category."""
+_NEVER_BETTER = frozenset({"no_mcp_servers"})
+"""Codes of a 5xx that stays until somebody changes this node."""
 _OPENAI_TYPES: dict[Category, str] = {
     Category.RATE_LIMITED: "rate_limit_error",
     Category.INTERNAL: "server_error",
@@ -89,6 +92,8 @@ CRASHED = "Something went wrong inside this node. Its log says what."
 """All that a client is told of a mistake in this program."""
 OPAQUE = "An error occurred. The node's log has it under the X-Correlation-ID of this answer."
 """All that a client is told of anything with ``--opaque-errors``."""
+OPAQUE_LATER = "An error occurred. The node's log says what."
+"""The same where it is kept, and read in answers to other requests than the one that failed."""
 
 Body: TypeAlias = OpenAIError | AnthropicError | ElevenLabsError | FlatError
 
@@ -134,10 +139,10 @@ def status_of(error: LocalAIError) -> int:
     return _STATUS_OF_CODE.get(error.code) or STATUS[error.category]
 
 
-def hide_error(error: LocalAIError) -> LocalAIError:
-    """What ``--opaque-errors`` leaves of an error: its category, and when to come back."""
+def hide_error(error: LocalAIError, message: str = OPAQUE) -> LocalAIError:
+    """What ``--opaque-errors`` leaves of an error: its category, and when to come back. ``message`` is what is said."""
     code = error.category.value
-    return error_class(error.category)(OPAQUE, code=code, retry_after_s=error.retry_after_s)
+    return error_class(error.category)(message, code=code, retry_after_s=error.retry_after_s)
 
 
 def render_error(error: LocalAIError, shape: Shape = "openai", *, opaque: bool = False) -> Rendered:
@@ -149,7 +154,7 @@ def render_error(error: LocalAIError, shape: Shape = "openai", *, opaque: bool =
 def _headers(error: LocalAIError) -> dict[str, str]:
     if error.category is Category.UNAUTHENTICATED:
         return {"WWW-Authenticate": "Bearer"}
-    if error.category is Category.UNSUPPORTED:
+    if error.category is Category.UNSUPPORTED or error.code in _NEVER_BETTER:
         return {"x-should-retry": "false"}  # OpenAI's clients repeat every 5xx without it
     if error.retry_after_s is not None:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from localai.api.address_rules import check_host
 from localai.api.auth import ExemptRoutes, KeyRing, presented_key
@@ -18,7 +18,7 @@ from localai.api.error_shapes import shape_of
 from localai.api.errors import CRASHED, KEY_REQUIRED, render_error
 from localai.api.responses import json_response
 from localai.api.route_headers import route_headers
-from localai.api.server import BodyRefused
+from localai.api.server import EXPECTATION, BodyRefused
 from localai.api.site_rules import AllowedOrigins, check_site, cors_headers, is_preflight, preflight_headers
 from localai.api.state import ANSWER_HEADERS, SETTINGS
 from localai.mesh.errors import Category, InvalidRequest, LocalAIError, NotFound, TooLarge, Unauthenticated
@@ -29,6 +29,8 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Middleware: TypeAlias = Any  # Any: aiohttp's protocol for middlewares is private
 PUBLIC_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/", "/swagger"})
 PUBLIC_PREFIXES = ("/static/", "/swagger/")
+PROBES = frozenset({"/healthz", "/healthz/", "/readyz", "/readyz/"})
+"""Asked under whatever name a container or a proxy has for this node; their answers tell a page elsewhere nothing."""
 _SEND_LESS = "Send less, or start the node with a larger --upload-limit."
 _CORRELATION = re.compile(r"[\x21-\x7e]{1,128}")
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -139,12 +141,20 @@ class Admission:
             LocalAIError: it may not come in.
         """
         headers = request.headers
-        check_host(headers.get("Host", ""), self.names)  # aiohttp refuses two of them
+        if not (self._has_key_in_header(headers) or self._is_probe(request)):
+            check_host(headers.get("Host", ""), self.names)  # aiohttp refuses two of them
         if self.checks_sites:
             check_site(request.method, headers, self.origins)
         if self.keys and not self._is_public(request) and not self.keys.has(presented_key(headers, request.cookies)):
             raise Unauthenticated(KEY_REQUIRED)
         self._check_body(request)
+
+    def _has_key_in_header(self, headers: Mapping[str, str]) -> bool:
+        """Whether the request proves that no page elsewhere sent it: such a page knows no key, but has our cookies."""
+        return bool(self.keys) and self.keys.has(presented_key(headers, {}))
+
+    def _is_probe(self, request: web.Request) -> bool:
+        return request.method in ("GET", "HEAD") and request.path in PROBES
 
     def _check_body(self, request: web.Request) -> None:
         length, limit = request.content_length, self.max_body_bytes
@@ -177,6 +187,23 @@ def admit(admission: Admission) -> Middleware:
             check_host(request.headers.get("Host", ""), admission.names)
             return web.Response(status=204, headers=preflight_headers(request.headers, admission.origins))
         admission.check(request)
+        await _meet_expectation(request)
         return await handler(request)
 
     return middleware
+
+
+async def _meet_expectation(request: web.Request) -> None:
+    """Tell a client that waits with its body to send it, now that it is let in.
+
+    Raises:
+        InvalidRequest: it expects something else.
+    """
+    expected = request.get(EXPECTATION, "")
+    if not expected or request.version < HttpVersion11:
+        return
+    if expected.lower() != "100-continue":
+        message = "The header 'Expect' asks for something unknown. Send '100-continue' or leave it out."
+        raise InvalidRequest(message, code="expectation_failed")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun

@@ -18,7 +18,7 @@ from localai.api.dialects.exchange import Exchange, join_deltas
 from localai.api.dialects.responses import Clock, ResponseBuilder, render_event
 from localai.api.dialects.responses_event_log import EventLog
 from localai.api.dialects.responses_record import StoredResponse, begun, ended, first_number, is_finished, taken_up
-from localai.api.errors import CRASHED, hide_error
+from localai.api.errors import CRASHED, OPAQUE_LATER, hide_error
 from localai.api.responses_store import SWEEP_S, ResponseStore
 from localai.api.schemas.responses_events import ResponseEvent
 from localai.api.schemas.responses_objects import Response
@@ -36,10 +36,14 @@ _LOG = structlog.get_logger()
 
 MAX_RUNNING = 64
 """Responses waiting or being made at once."""
+MAX_PER_OWNER = MAX_RUNNING // 4
+"""Of these, those of one key; on a node without keys everybody is one owner, and only the total counts."""
 LAST_PATIENCE_S = 5.0
 """How long the end of the node waits for the database."""
 _LOOK_S = 0.1
 """How often to look whether the node has become ready, at its start."""
+_RETRY_S = 1.0
+"""How soon what is left over is looked for again when the database failed; each time it takes twice as long."""
 
 
 class BackgroundResponse:
@@ -131,20 +135,21 @@ class BackgroundResponses:
         self._opaque = opaque
         self._now = now
         self._running: dict[str, tuple[BackgroundResponse, asyncio.Task[None]]] = {}
-        self._begun_early: set[str] = set()
-        """Begun before what is left over was looked for: none of that."""
+        self.taken_up = asyncio.Event()
+        """Set once what the node that ended has left is under way."""
+        self._taking_up = asyncio.Lock()
+        self._settled: set[str] = set()
+        """Begun or cancelled before what is left over was taken up: none of that."""
         self._keeper = asyncio.create_task(self._keep())
 
     async def begin(self, record: StoredResponse, request: GenerateRequest) -> BackgroundResponse:
         """Begin a response. It is stored when this returns, if the database works.
 
         Raises:
-            RateLimited: too many are under way.
+            RateLimited: too many are under way, of all or of this owner.
         """
-        if len(self._running) >= MAX_RUNNING:
-            message = f"{MAX_RUNNING} responses are under way in the background. Try again when one is done."
-            raise RateLimited(message, code="too_many_background_responses", retry_after_s=5.0)
-        self._begun_early.add(record.response.id)
+        self._check_room(record.owner)
+        self._settle(record.response.id)
         made = self._start(msgspec.structs.replace(record, request=request))
         await self._store.flush()
         return made
@@ -154,14 +159,27 @@ class BackgroundResponses:
         made, _task = self._running.get(response_id, (None, None))
         return made if made is not None and made.record.owner == owner else None
 
-    async def cancel(self, made: BackgroundResponse) -> None:
-        """End a response. What it has become is stored when this returns, if the database works."""
-        made.cancel()
-        _made, task = self._running[made.response.id]
-        self._finish(made)
-        task.cancel()
-        await asyncio.wait([task])
+    async def cancel(self, response_id: str, owner: str) -> Response | None:
+        """End a response, one that still waits to be taken up too; get what it is now, None when it is not there.
+
+        It is stored when this returns, if the database works.
+
+        Raises:
+            Unavailable: the database cannot be read now.
+        """
+        made = self.find(response_id, owner)
+        if made is None:
+            async with self._taking_up:
+                made = self.find(response_id, owner)
+                if made is None:
+                    record = await self._store.find(response_id, owner)
+                    if record is None or is_finished(record):
+                        return record.response if record is not None else None
+                    self._settle(response_id)
+                    made = self._cancel_stored(record)
+        await self._cancel_running(made)
         await self._store.flush()
+        return made.response
 
     async def aclose(self) -> None:
         """Stop making responses; a node that starts takes up what is unfinished."""
@@ -174,6 +192,35 @@ class BackgroundResponses:
         await self._store.flush(LAST_PATIENCE_S)
 
     # Inside
+
+    def _check_room(self, owner: str) -> None:
+        theirs = sum(made.record.owner == owner for made, _task in self._running.values())
+        if len(self._running) >= MAX_RUNNING:
+            message = f"{MAX_RUNNING} responses are under way in the background. Try again when one is done."
+        elif owner and theirs >= MAX_PER_OWNER:
+            message = f"{theirs} responses of this key are under way in the background. Try again when one is done."
+        else:
+            return
+        raise RateLimited(message, code="too_many_background_responses", retry_after_s=5.0)
+
+    def _settle(self, response_id: str) -> None:
+        if not self.taken_up.is_set():
+            self._settled.add(response_id)
+
+    async def _cancel_running(self, made: BackgroundResponse) -> None:
+        if (running := self._running.get(made.response.id)) is None:
+            return  # it has ended already
+        _made, task = running
+        made.cancel()
+        self._finish(made)
+        task.cancel()
+        await asyncio.wait([task])
+
+    def _cancel_stored(self, record: StoredResponse) -> BackgroundResponse:
+        made = BackgroundResponse(record, self._dispatch.definition(record.response.model).answer, self._now)
+        made.cancel()
+        self._keep_end(made)
+        return made
 
     def _start(self, record: StoredResponse) -> BackgroundResponse:
         rules = self._dispatch.definition(record.response.model).answer
@@ -225,27 +272,31 @@ class BackgroundResponses:
                 made.interrupt()
                 return False
             if self._opaque:
-                answer = failed_from_error(hide_error(error_from_failed(answer)))
+                answer = failed_from_error(hide_error(error_from_failed(answer), OPAQUE_LATER))
         made.feed(answer)
         return True
 
     def _finish(self, made: BackgroundResponse) -> None:
         if self._running.pop(made.response.id, None) is not None:
-            made.record = ended(made.record, made.response)
-            self._store.put(made.record, made.log if made.record.streamed else None)
+            self._keep_end(made)
+
+    def _keep_end(self, made: BackgroundResponse) -> None:
+        made.record = ended(made.record, made.response)
+        self._store.put(made.record, made.log if made.record.streamed else None)
 
     async def _keep(self) -> None:
         """Take up what the node that ended has left, then sweep from time to time."""
-        looked = False
+        retry_s = _RETRY_S
         while True:
-            if self._dispatch.phase is Phase.STARTING:
+            if self._dispatch.phase is not Phase.READY:
                 await asyncio.sleep(_LOOK_S)
                 continue
-            if not looked:
-                looked = True
-                await self._take_up()
+            if not self.taken_up.is_set():
+                async with self._taking_up:
+                    await self._take_up()
             await self._store.sweep()
-            await asyncio.sleep(SWEEP_S)
+            await asyncio.sleep(SWEEP_S if self.taken_up.is_set() else min(retry_s, SWEEP_S))
+            retry_s = min(2 * retry_s, SWEEP_S)
 
     async def _take_up(self) -> None:
         try:
@@ -253,9 +304,12 @@ class BackgroundResponses:
         except LocalAIError as error:
             _LOG.error("responses_not_taken_up", error=error.message, detail=error.detail[:500])
             return
+        if self._dispatch.phase is not Phase.READY:
+            return  # the node ends: they are for the next one
+        left = [record for record in left if record.response.id not in self._settled]
+        self.taken_up.set()
+        self._settled.clear()
         for record in left:
-            if record.response.id in self._begun_early:
-                continue
             record = taken_up(record, self._now())
             if is_finished(record):
                 self._store.put(record)

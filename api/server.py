@@ -24,6 +24,8 @@ from localai.mesh.errors import InvalidRequest, LocalAIError, RateLimited, TooLa
 
 _LOG = structlog.get_logger()
 
+EXPECTATION = web.RequestKey("expectation", str)
+"""The header ``Expect`` of a request, taken out of it: aiohttp would answer before anybody has asked for a key."""
 MAX_LINE_BYTES = 8190
 """Longest request line and longest header."""
 MAX_HEADERS = 100
@@ -104,7 +106,14 @@ class GuardedServer(web.Server):
         return GuardedConnection(self, self._loop)
 
     def _begin(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        expected = message.headers.get("Expect", "")
+        if expected:
+            others = message.headers.copy()
+            others.popall("Expect")
+            message = message._replace(headers=others)
         request = self._make(message, payload, protocol, writer, task)
+        if expected:
+            request[EXPECTATION] = expected
         protocol.begin(request)
         return request
 

@@ -1,6 +1,7 @@
 """From a dispatched request to the socket (shell).
 
-Nothing is sent before the dialect has something to show, so that a failure until then becomes a proper status. Then
+Nothing is sent before the dialect has something to show, so that a failure until then becomes a proper status; but no
+longer than ``SILENCE_S``, because proxies give up on a silent node while a model loads or a long prompt is read. Then
 everything that is ready goes out in one write; a comment fills long silences. A client that leaves cancels the
 handler, which closes the event stream, which tells the worker to stop.
 """
@@ -29,7 +30,7 @@ from localai.node.output_parser import AnswerEvent, AnswerFinished
 _LOG = structlog.get_logger()
 
 SILENCE_S = 15.0
-"""Longest time without a byte once the answer has begun."""
+"""Longest time without a byte of a stream."""
 WRITE_TIMEOUT_S = 30.0
 """A client that takes no byte for so long has stopped reading."""
 _NEVER_BLOCKS = 16_384
@@ -87,6 +88,7 @@ async def stream_batches(
         LocalAIError: it failed before anything was sent.
     """
     stream = EventStream(http, form)
+    stream.keep_alive()
     try:
         await _pump(stream, http, batches, renderer)
         await stream.end()
@@ -114,14 +116,24 @@ async def _pump(
                     complete = isinstance(batch[-1], AnswerFinished | Failed)
     except (ConnectionError, TimeoutError):
         raise
+    except LocalAIError as error:
+        if not stream.begun:
+            raise
+        if not complete:
+            await _write_failure(stream, renderer, error, opaque=opaque)
     except Exception as exception:  # a second status cannot be sent: it must become the stream's last event
         if not stream.begun:
             raise
         _LOG.exception("stream_crashed", kind=type(exception).__name__)
         if not complete:
-            failed = failed_from_error(LocalAIError(CRASHED))
-            crashed: list[E | Failed] = [failed]
-            await stream.write(_render(crashed, renderer, stream.form, begun=True, opaque=opaque))
+            await _write_failure(stream, renderer, LocalAIError(CRASHED), opaque=opaque)
+
+
+async def _write_failure(
+    stream: EventStream, renderer: StreamRenderer[E], error: LocalAIError, *, opaque: bool
+) -> None:
+    failed: list[E | Failed] = [failed_from_error(error)]
+    await stream.write(_render(failed, renderer, stream.form, begun=True, opaque=opaque))
 
 
 def _render(
@@ -140,20 +152,29 @@ def _render(
 
 
 class EventStream:
-    """A response of events that begins with its first bytes and is never silent for long after them."""
+    """A response of events that begins with its first bytes and is never silent for long after them, nor before them
+    with :meth:`keep_alive`.
+    """
 
     def __init__(self, http: web.Request, form: StreamForm = SSE) -> None:
         self.form = form
         self.response = web.StreamResponse(headers={"Content-Type": form.content_type, **_HEADERS})
         self._http = http
         self._loop = asyncio.get_running_loop()
-        self._last_write = 0.0
+        self._last_write = self._loop.time()
+        self._opening = asyncio.Lock()
+        self._is_open = False
         self._keeper: asyncio.Task[None] | None = None
 
     @property
     def begun(self) -> bool:
-        """True once the status has been sent."""
+        """True once the status has been sent, or is being sent."""
         return self.response.prepared
+
+    def keep_alive(self) -> None:
+        """From now on send something after each long silence, the status first if nothing has been sent."""
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep_alive())
 
     async def write(self, data: bytes) -> None:
         """Send bytes, after the headers if they are the first.
@@ -164,14 +185,19 @@ class EventStream:
         """
         self._last_write = self._loop.time()
         transport = self._http.transport
-        if self.begun and transport and not transport.get_write_buffer_size() and len(data) <= _NEVER_BLOCKS:
+        if self._is_open and transport and not transport.get_write_buffer_size() and len(data) <= _NEVER_BLOCKS:
             await self.response.write(data)  # the usual case, where a timer would cost as much as all the rest
             return
         async with asyncio.timeout(WRITE_TIMEOUT_S):
-            if not self.begun:
-                await self.response.prepare(self._http)
-                self._keeper = asyncio.create_task(self._keep_alive())
+            await self._open()
+            self.keep_alive()
             await self.response.write(data)
+
+    async def _open(self) -> None:
+        async with self._opening:  # the keeper and the answer may come at the same time
+            if not self._is_open:
+                await self.response.prepare(self._http)
+                self._is_open = True
 
     async def end(self) -> None:
         """Send the end of the body; no comment may come after it."""
@@ -190,4 +216,5 @@ class EventStream:
                 await asyncio.sleep(max(0.0, self._last_write + SILENCE_S - self._loop.time()))
                 if self._loop.time() - self._last_write >= SILENCE_S:
                     self._last_write = self._loop.time()
+                    await self._open()
                     await self.response.write(self.form.keep_alive)

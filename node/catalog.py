@@ -19,7 +19,7 @@ from localai.node.prompt_templates import PromptTemplates, check_templates, load
 from localai.node.usecase_reasons import usecase_reasons
 
 _GGUF = ".gguf"
-_LATER_PART = re.compile(r"-(\d{5})-of-\d{5}\.gguf\Z", re.IGNORECASE)
+_LATER_PART = re.compile(r"-([0-9]{5})-of-([0-9]{5})(\.gguf)\Z", re.IGNORECASE)
 _PROJECTOR = re.compile(r"(?:\A|[-_.])mmproj(?:[-_.]|\Z)", re.IGNORECASE)
 
 
@@ -146,6 +146,16 @@ def catalog_from_listing(listing: FolderListing, name_in_file: NameInFile = no_n
         message = f"Until {unreadable[0]} can be read, model files without a definition are not offered to others."
         problems.append(Problem(unreadable[0], message))
     return _sorted_out({**bare, **by_name}, listing.templates, problems)
+
+
+def parts_of(file: str) -> tuple[str, ...]:
+    """The names of all files that hold a model whose file is called so, in order: one, but for the first part of a
+    split model."""
+    part = _LATER_PART.search(file)
+    if part is None or int(part[1]) != 1:
+        return (file,)
+    later = range(2, int(part[2]) + 1)
+    return (file, *(f"{file[: part.start()]}-{number:05}-of-{part[2]}{part[3]}" for number in later))
 
 
 def _sorted_out(found: Mapping[str, ModelConfig], templates: Mapping[str, str], problems: list[Problem]) -> Catalog:

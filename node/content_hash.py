@@ -13,7 +13,8 @@ from localai.node.prompt_templates import PromptTemplates
 def content_hash(files: Sequence[bytes], templates: PromptTemplates | None) -> bytes:
     """SHA-256, 32 bytes, of the SHA-256 of the model's file and then of its companions, and of its own templates.
 
-    The order of the companions does not matter. Names of models and files are not in it.
+    A file that is split into parts stands for the SHA-256 of its parts in order, one after the other. The order of the
+    companions does not matter. Names of models and files are not in it.
     """
     model, *companions = files
     parts = (model, sorted(companions), templates)

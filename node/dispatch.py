@@ -21,6 +21,7 @@ from localai.mesh.errors import InvalidRequest, LocalAIError, NotFound, Unavaila
 from localai.mesh.ids import PeerId, short_id
 from localai.node.answer_report import AnswerReport, Outcome, token_gap_s
 from localai.node.catalog import Catalog
+from localai.node.features import Feature
 from localai.node.inference import (
     Event,
     Failed,
@@ -288,6 +289,19 @@ class Dispatch:
 
     # Requests
 
+    def check_answerable(self, model: str, needed: Set[Feature] = frozenset(), *, local_only: bool = False) -> None:
+        """See that a request could be answered, before work is put into it. Of members everything is expected.
+
+        Raises:
+            LocalAIError: nobody has the model.
+            Unsupported: only this machine has it, and its backend cannot do what is needed.
+        """
+        candidates = self._candidates(model, local_only=local_only)
+        if not candidates:
+            raise self._nobody(model, local_only=local_only)
+        if all(candidate.peer is None for candidate in candidates):
+            self._local.check_needed(model, needed)
+
     async def answer_batches(
         self, request: Request, on_route: OnRoute = ignore_route
     ) -> AsyncGenerator[list[Event], None]:
@@ -358,16 +372,18 @@ class Dispatch:
         """
         if self._phase is Phase.CLOSING:
             raise Unavailable("This node is shutting down. Ask another node, or try again later.")
-        candidates = [each for each in self._candidates(request) if each.peer not in excluded]
+        candidates = [
+            each for each in self._candidates(request.model, local_only=request.local_only) if each.peer not in excluded
+        ]
         choice = decide(candidates, work_of(request), random.randrange, at_random=self._rules.at_random)
         if choice is None:
-            raise self._nobody(request)
+            raise self._nobody(request.model, local_only=request.local_only)
         return choice
 
-    def _candidates(self, request: Request) -> list[Candidate]:
-        peers = self._peers if not request.local_only else None
-        target = self._target() if not request.local_only else None
-        name = self.catalog.target(request.model or self.default_model())
+    def _candidates(self, model: str, *, local_only: bool) -> list[Candidate]:
+        peers = self._peers if not local_only else None
+        target = self._target() if not local_only else None
+        name = self.catalog.target(model or self.default_model())
         config = self.catalog.find(name)
         if config is not None and config.is_private:
             peers = None
@@ -393,10 +409,9 @@ class Dispatch:
             raise NotFound(message, code="node_not_found")
         return target
 
-    def _nobody(self, request: Request) -> LocalAIError:
+    def _nobody(self, model: str, *, local_only: bool) -> LocalAIError:
         """Why no node can answer."""
-        model = request.model
-        peers = self._peers if not request.local_only else None
+        peers = self._peers if not local_only else None
         if self._phase is Phase.STARTING:
             return Unavailable("This node is still installing its models. Try again soon.", retry_after_s=5.0)
         if peers is not None and not self.catalog.models and not peers.models():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from enum import StrEnum
 
 from localai.mesh.errors import Unsupported
@@ -68,13 +68,20 @@ def check_features(request: Request, offered: frozenset[Feature], backend: str) 
     Raises:
         Unsupported: it cannot; ``param`` names the field that asks for more, if one does.
     """
-    missing = sorted(needed_features(request) - offered)
+    check_needed(needed_features(request), offered, request.model, backend)
+
+
+def check_needed(needed: Set[Feature], offered: Set[Feature], model: str, backend: str) -> None:
+    """Make sure that a model's backend offers what is needed.
+
+    Raises:
+        Unsupported: see :func:`check_features`.
+    """
+    missing = sorted(needed - offered)
     if missing:
         first = missing[0]
         advice = "Send the request without it." if first in _PARAMETERS else "Use a model of another backend."
-        message = (
-            f"The backend '{backend}' of model '{request.model[:100]}' cannot do {first} in this version. {advice}"
-        )
+        message = f"The backend '{backend}' of model '{model[:100]}' cannot do {first} in this version. {advice}"
         raise Unsupported(message, code="unsupported_feature", param=_PARAMETERS.get(first))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from localai.mesh.errors import ModelLoadFailed, NotFound, Unavailable
 from localai.node.catalog import Catalog
 from localai.node.catalog_changes import changes
-from localai.node.features import EVERYTHING, Feature, check_features
+from localai.node.features import EVERYTHING, Feature, check_features, check_needed
 from localai.node.inference import Event, Finished, GenerateRequest, Request
 from localai.node.loading import expected_load_s
 from localai.node.model_config import ModelConfig
@@ -115,6 +115,16 @@ class LocalModels:
     def replicas(self) -> tuple[ReplicaLoad, ...]:
         """How busy the models are that others may use."""
         return tuple(self._replica(status) for status in self.statuses() if not status.config.is_private)
+
+    def check_needed(self, model: str, needed: Set[Feature]) -> None:
+        """See that a model can do what is needed.
+
+        Raises:
+            LocalAIError: there is no such model here.
+            Unsupported: its backend cannot.
+        """
+        config = self.catalog.resolve(model)
+        check_needed(needed, self._resources.features_of(config), model or config.name, config.backend)
 
     def supervisor(self, config: ModelConfig) -> ModelSupervisor:
         """The supervisor of a model, started at its first use.

@@ -99,6 +99,8 @@ Delta: TypeAlias = TextDelta | ReasoningDelta | ToolCallStart | ToolArgumentsDel
 AnswerEvent: TypeAlias = AnswerStarted | Delta | ChoiceFinished | AnswerFinished | Failed
 TAGGED = "tagged"
 """The parser for models that put tags around reasoning and calls; any other id means that all is text."""
+TAGGED_THINKING = "tagged-thinking"
+"""The same where the prompt ends with the tag that opens the reasoning."""
 
 
 class OutputParser:
@@ -122,8 +124,8 @@ class OutputParser:
             case Progress():
                 return []
             case Started():
-                if event.parser_id == TAGGED:
-                    self._split_tags()
+                if event.parser_id in (TAGGED, TAGGED_THINKING):
+                    self._split_tags(thinking=event.parser_id == TAGGED_THINKING)
                 return [AnswerStarted(event.prompt_tokens)]
             case Tokens():
                 return self._tokens(event)
@@ -151,11 +153,12 @@ class OutputParser:
             return [_violation("The answer names a choice that was not asked for.")]
         return self._choices[event.choice].feed(event)
 
-    def _split_tags(self) -> None:
+    def _split_tags(self, *, thinking: bool) -> None:
         prompt = self._request.prompt
-        with_tools = isinstance(prompt, ChatInput) and bool(prompt.tools)
+        if not isinstance(prompt, ChatInput):
+            return  # how a text goes on is text, tags and all
         for index, choice in enumerate(self._choices):
-            choice.tags = choice.tags or TagSplitter(with_tools=with_tools)
+            choice.tags = choice.tags or TagSplitter(with_tools=bool(prompt.tools), thinking=thinking)
             choice.call_seed = f"{self._request.id}/{index}"
 
     def _finish(self, event: Finished) -> list[AnswerEvent]:
@@ -177,7 +180,7 @@ class _Choice:
     def __init__(self, stop: tuple[str, ...]) -> None:
         self._stops = StopMatcher(stop)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._logprobs: tuple[TokenLogprob, ...] = ()
+        self._logprobs: list[TokenLogprob] = []
         self.matched: str | None = None
         self.tags: TagSplitter | None = None
         self.call_seed = ""
@@ -209,8 +212,8 @@ class _Choice:
                 case Said(kind="reasoning", text=text):
                     out.append(ReasoningDelta(choice, text))
                 case Said(text=text):
-                    out.append(TextDelta(choice, text, self._logprobs))
-                    self._logprobs = ()
+                    out.append(TextDelta(choice, text, tuple(self._logprobs)))
+                    self._logprobs.clear()
                 case Called(name=name, arguments=arguments):
                     out.append(ToolCallStart(choice, self.calls, self._call_id(), name))
                     out.append(ToolArgumentsDelta(choice, self.calls, arguments))

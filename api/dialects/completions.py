@@ -9,7 +9,7 @@ from typing import Literal, assert_never
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from localai.api.dialects.answer import AnswerHead, FoldedChoice, fold
+from localai.api.dialects.answer import AnswerHead, FoldedAnswer, FoldedChoice, fold
 from localai.api.dialects.generation import (
     MAX_TOKEN_ID,
     SYSTEM_FINGERPRINT,
@@ -194,8 +194,8 @@ class CompletionRenderer:
 
     def whole(self, answers: Iterable[AnswerEvent]) -> TextResponse:
         """See ``Renderer.whole``."""
+        folded = self._fold(answers)
         shown, drawn = self._form.shown, self._form.drawn
-        folded = fold(answers, self._head.choices // shown * drawn)
         best = [
             choice
             for start in range(0, len(folded.choices), drawn)
@@ -211,6 +211,16 @@ class CompletionRenderer:
             for index, (echoed, choice) in enumerate(zip(self._echoed, best, strict=True))
         ]
         return self._body(choices, render_usage(folded.usage, folded.timings if self._head.with_timings else None))
+
+    def _fold(self, answers: Iterable[AnswerEvent]) -> FoldedAnswer:
+        try:
+            return fold(answers, self._head.choices // self._form.shown * self._form.drawn)
+        except Unsupported as error:
+            if error.param != "logprobs" or self._form.has_logprobs:
+                raise
+            # nobody asked for probabilities but parse_completion, to choose by them
+            message = "The model's backend cannot say which continuation is best. Send the request without 'best_of'."
+            raise Unsupported(message, code=error.code, detail=error.detail, param="best_of") from error
 
     def _echoes(self) -> list[SseEvent]:
         if self._begun:

@@ -1,7 +1,8 @@
 """Items of the Responses API to turns of a conversation (pure). Source: OpenAI's API reference.
 
 What a model said comes back as several items: thinking, text, calls. Neighbours of that kind become one turn, as chat
-templates want it. Pictures, sounds and films come along inside ``data:`` URLs; nothing is fetched here.
+templates want it. Pictures, sounds and films come along inside ``data:`` URLs, or lie at addresses, which somebody
+else has fetched; files are only read from ``data:`` URLs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -28,6 +29,8 @@ from localai.node.inference import ChatMessage, Media, ToolCall
 
 MAX_MEDIA_BYTES = 20_000_000
 """Of one picture, sound or film."""
+Fetched: TypeAlias = Mapping[str, bytes]
+"""URL -> what is there."""
 REFERENCE = "item_reference"
 _ROLES = {"developer": "system"}
 """Roles that chat templates do not know, and what they are to them."""
@@ -38,6 +41,7 @@ _MEDIA: Mapping[str, Literal["image", "audio", "video"]] = {
     "input_video": "video",
 }
 _KINDS: Mapping[str, Literal["image", "audio", "video"]] = {"image": "image", "audio": "audio", "video": "video"}
+_NOTHING_FETCHED: Fetched = {}
 _TEXT_FILES = frozenset({"application/json", "application/xml", "application/yaml"})
 
 
@@ -135,8 +139,23 @@ ID_PREFIXES: Mapping[str, str] = {
 }
 
 
-def messages_from_items(items: Iterable[InputItem], first: int = 0) -> tuple[ChatMessage, ...]:
+def input_urls(items: Iterable[InputItem], first: int = 0) -> dict[str, str]:
+    """What has to be fetched before the items can be read: URL -> where it stands first. ``first`` as below."""
+    urls: dict[str, str] = {}
+    for place, item in enumerate(items, start=-first):
+        for name, content in (("content", item.content), ("output", item.output)):
+            for number, part in enumerate(content if isinstance(content, list) else ()):
+                if (url := _media_url(part)) and url[:5].lower() != "data:":
+                    urls.setdefault(url, f"input[{place}].{name}[{number}].{_url_field(part)}")
+    return urls
+
+
+def messages_from_items(
+    items: Iterable[InputItem], first: int = 0, fetched: Fetched = _NOTHING_FETCHED
+) -> tuple[ChatMessage, ...]:
     """The conversation, references resolved. ``first`` is the place of the first item that is the request's own.
+
+    ``fetched`` is what lies at :func:`input_urls`.
 
     Raises:
         InvalidRequest: an item is broken; ``param`` names it.
@@ -148,19 +167,19 @@ def messages_from_items(items: Iterable[InputItem], first: int = 0) -> tuple[Cha
         path = f"input[{place}]"
         match item.type:
             case "reasoning":
-                said.reasoning.append(_reasoning(item, path))
+                said.reasoning.append(_reasoning(item, path, fetched))
             case "function_call":
                 said.calls.append(_call(item, path))
             case "message" if item.role == "assistant":
-                content = _content(item.content, f"{path}.content")
+                content = _content(item.content, f"{path}.content", fetched)
                 said.texts.append(content.text)
                 said.media += content.media
             case "message":
                 turns += said.take()
-                turns.append(_message(item, path))
+                turns.append(_message(item, path, fetched))
             case "function_call_output":
                 turns += said.take()
-                turns.append(_output(item, path))
+                turns.append(_output(item, path, fetched))
             case _:
                 raise Unsupported(
                     f"'{path}' is of type '{item.type[:50]}', which no part of this version does. Leave it out.",
@@ -203,15 +222,15 @@ def _typed(item: InputItem, path: str) -> InputItem:
     raise _broken(f"'{path}' has neither a type nor a role. Send a message with role and content.", f"{path}.type")
 
 
-def _message(item: InputItem, path: str) -> ChatMessage:
+def _message(item: InputItem, path: str, fetched: Fetched) -> ChatMessage:
     if not item.role:
         raise _broken(f"'{path}.role' is missing. Use system, developer, user or assistant.", f"{path}.role")
-    content = _content(item.content, f"{path}.content")
+    content = _content(item.content, f"{path}.content", fetched)
     return ChatMessage(_ROLES.get(item.role, item.role), content.text, media=content.media)
 
 
-def _reasoning(item: InputItem, path: str) -> str:
-    return _content(item.content or item.summary or "", f"{path}.content").text
+def _reasoning(item: InputItem, path: str, fetched: Fetched) -> str:
+    return _content(item.content or item.summary or "", f"{path}.content", fetched).text
 
 
 def _call(item: InputItem, path: str) -> ToolCall:
@@ -221,25 +240,25 @@ def _call(item: InputItem, path: str) -> ToolCall:
     return ToolCall(item.call_id, item.name, item.arguments or "{}")
 
 
-def _output(item: InputItem, path: str) -> ChatMessage:
+def _output(item: InputItem, path: str, fetched: Fetched) -> ChatMessage:
     if not item.call_id:
         raise _broken(f"'{path}.call_id' is missing. Send the call_id of the function call.", f"{path}.call_id")
     if item.output is None:
         raise _broken(f"'{path}.output' is missing. Send what the function returned.", f"{path}.output")
-    content = _content(item.output, f"{path}.output")
+    content = _content(item.output, f"{path}.output", fetched)
     return ChatMessage("tool", content.text, tool_call_id=item.call_id, media=content.media)
 
 
-def _content(content: str | list[InputPart] | None, path: str) -> _Content:
+def _content(content: str | list[InputPart] | None, path: str, fetched: Fetched) -> _Content:
     if content is None:
         raise _broken(f"'{path}' is missing. Send a text or a list of parts.", path)
     if isinstance(content, str):
         return _Content(content)
-    parts = [_part(part, f"{path}[{place}]") for place, part in enumerate(content)]
+    parts = [_part(part, f"{path}[{place}]", fetched) for place, part in enumerate(content)]
     return _Content("".join(part.text for part in parts), tuple(media for part in parts for media in part.media))
 
 
-def _part(part: InputPart, path: str) -> _Content:
+def _part(part: InputPart, path: str, fetched: Fetched) -> _Content:
     if part.type in _TEXTS:
         if part.text is None:
             raise _broken(f"'{path}' has no 'text'.", f"{path}.text")
@@ -249,7 +268,7 @@ def _part(part: InputPart, path: str) -> _Content:
     if part.type == "input_file":
         return _file(part, path)
     if part.type in _MEDIA:
-        return _Content("", (Media(_MEDIA[part.type], _media_data(part, path)),))
+        return _Content("", (Media(_MEDIA[part.type], _media_data(part, path, fetched)),))
     raise Unsupported(
         f"'{path}' is of type '{part.type[:50]}', which no part of this version does. Leave it out.",
         code="unsupported_content",
@@ -257,14 +276,25 @@ def _part(part: InputPart, path: str) -> _Content:
     )
 
 
-def _media_data(part: InputPart, path: str) -> bytes:
+def _url_field(part: InputPart) -> str:
+    return part.type.removeprefix("input_") + "_url"
+
+
+def _media_url(part: InputPart) -> str | None:
+    """Where the picture, sound or film of a part is, unless it is in the part itself or the part is another one."""
+    if part.type not in _MEDIA or part.input_audio is not None:
+        return None
+    url: str | None = getattr(part, _url_field(part))
+    return url
+
+
+def _media_data(part: InputPart, path: str, fetched: Fetched) -> bytes:
     if part.input_audio is not None:
         return _base64(part.input_audio.data, f"{path}.input_audio.data")
-    field_name = part.type.removeprefix("input_") + "_url"
-    url: str | None = getattr(part, field_name)
+    url, url_path = _media_url(part), f"{path}.{_url_field(part)}"
     if url is None:
-        raise _not_inline(path) if part.file_id else _broken(f"'{path}.{field_name}' is missing.", path)
-    return _inline(url, f"{path}.{field_name}")[1]
+        raise _not_inline(path) if part.file_id else _broken(f"'{url_path}' is missing.", path)
+    return fetched[url] if url in fetched else _inline(url, url_path)[1]
 
 
 def _file(part: InputPart, path: str) -> _Content:
@@ -309,7 +339,7 @@ def _base64(text: str, path: str) -> bytes:
 
 def _not_inline(path: str) -> Unsupported:
     return Unsupported(
-        f"'{path}' is not inside the request, and this version fetches nothing. Send a data: URL.",
+        f"'{path}' is not inside the request, and nothing is fetched for it. Send a data: URL.",
         code="unsupported_content",
         param=path,
     )

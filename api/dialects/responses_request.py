@@ -14,7 +14,7 @@ import msgspec
 
 from localai.api.dialects.generation import read_generation, read_max_tokens
 from localai.api.dialects.mcp_chat import named_servers
-from localai.api.dialects.responses_input import messages_from_items
+from localai.api.dialects.responses_input import Fetched, messages_from_items
 from localai.api.dialects.tools import MAX_NAME_CHARS, MAX_TOOLS, Mode
 from localai.api.schemas.responses_objects import ReasoningConfig, Response, TextConfig
 from localai.api.schemas.responses_requests import FunctionTool, InputItem, ResponsesBody, TextFormat, ToolChoice
@@ -36,6 +36,7 @@ MAX_METADATA_KEY_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
 MAX_SCHEMA_DEPTH = 200
 """Objects and lists inside each other: all of them must fit into the response too, a few levels further down."""
+_NOTHING_FETCHED: Fetched = {}
 _LOGPROBS = "message.output_text.logprobs"
 _MODES: Mapping[str, Mode] = {"auto": "auto", "required": "required", "none": "none"}
 _TRUNCATIONS = (None, "auto", "disabled")
@@ -68,8 +69,11 @@ def parse_responses(
     model: str,
     defaults: RequestDefaults = NO_DEFAULTS,
     history: Sequence[InputItem] = (),
+    fetched: Fetched = _NOTHING_FETCHED,
 ) -> GenerateRequest:
     """The request that a body stands for. ``items`` are its own, ``history`` those of the chain before it.
+
+    ``fetched`` is what lies at the ``input_urls`` of both.
 
     Raises:
         InvalidRequest: a field is missing or out of range.
@@ -77,7 +81,7 @@ def parse_responses(
     """
     _refuse(body)
     _check(body)
-    turns = messages_from_items([*history, *items], first=len(history))
+    turns = messages_from_items([*history, *items], len(history), fetched)
     if not (items and turns):
         message = "failed to parse input: 'input' is empty. Send a text or at least one item."
         raise InvalidRequest(message, param="input")

@@ -49,7 +49,7 @@ async def create(http: web.Request) -> web.StreamResponse:
     model = model_for(http, body.model, "chat")
     config = http.app[DISPATCH].definition(model)
     urls = image_urls(body.messages)
-    fetched = await fetch_urls(http, urls) if urls else {}
+    fetched = await fetch_urls(http, urls, model) if urls else {}
     message_id = f"msg_{uuid.uuid4().hex}"
     request = parse_messages(body, RequestId(message_id), model, config.defaults, fetched)
     form = message_form(body, ",".join(http.headers.getall("anthropic-beta", [])))

@@ -18,10 +18,12 @@ from localai.api.routes.media import fetch_urls
 from localai.api.routes.paths import add_route
 from localai.api.schemas.openai_requests import EmbeddingBody
 from localai.api.schemas.openai_responses import EmbeddingList
+from localai.node.features import Feature
 from localai.node.inference import RequestId
 
 PATHS = ("/v1/embeddings", "/embeddings", "/v1/engines/{model}/embeddings")
 _EMBED = Operation(body=EmbeddingBody, answer=EmbeddingList, errors=ANSWERING)
+_NEEDED = frozenset({Feature.EMBED})
 
 
 def add_routes(router: web.UrlDispatcher) -> None:
@@ -35,7 +37,7 @@ async def embed(http: web.Request) -> web.Response:
     body = decode_body(await http.read(), EmbeddingBody)
     model = model_for(http, body.model, "embeddings")
     urls = media_urls(body.messages or ())
-    fetched = await fetch_urls(http, urls) if urls else {}
+    fetched = await fetch_urls(http, urls, model, _NEEDED) if urls else {}
     request_id = RequestId(f"embd-{uuid.uuid4().hex}")
     request = parse_embedding(body, request_id, model, fetched, local_only=is_local_only(http.headers))
     created = int(time.time())

@@ -54,7 +54,7 @@ async def chat(http: web.Request) -> web.StreamResponse:
     config = http.app[DISPATCH].definition(model)
     answer_id = f"chatcmpl-{uuid.uuid4().hex}"
     urls = media_urls(body.messages)
-    fetched = await fetch_urls(http, urls) if urls else {}
+    fetched = await fetch_urls(http, urls, model) if urls else {}
     exchange = Exchange((parse_chat(body, RequestId(answer_id), model, config.defaults, fetched),))
     head = _head(http, body, exchange, exchange.requests[0].choices)
     renderer = ChatRenderer(head, config.answer, chat_form(body))

@@ -51,11 +51,13 @@ async def answer_with_mcp(
         LocalAIError: there are no such servers, or it failed before anything was sent.
     """
     dispatch = http.app[DISPATCH]
-    http[DISPATCHED] = True
     if is_local_only(http.headers):
         request = msgspec.structs.replace(request, local_only=True)
+    with missing_model_begun(http, request.model):
+        dispatch.check_answerable(request.model, local_only=request.local_only)
     config = dispatch.definition(request.model)
     tools = await open_tools(mcp_sessions(http.app), config, request, servers)
+    http[DISPATCHED] = True
     batches = answer_with_tools(dispatch, request, tools, config.tool_rounds, keep_route(http))
     with missing_model_begun(http, request.model):
         if stream:

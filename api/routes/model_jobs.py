@@ -9,6 +9,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from localai.api.bodies import decode_body
+from localai.api.external_url import external_url
 from localai.api.operations import Operation
 from localai.api.responses import json_response
 from localai.api.routes.paths import add_route
@@ -193,7 +194,7 @@ def _request(body: ApplyBody) -> ApplyRequest:
 
 
 def _created(http: web.Request, job: Job) -> JobCreated:
-    return JobCreated(job.id, f"{http.scheme}://{http.host}/models/jobs/{job.id}")
+    return JobCreated(job.id, f"{external_url(http.headers, http.scheme, http.host)}/models/jobs/{job.id}")
 
 
 def _available(entry: IndexEntry, installed: bool) -> AvailableModel:

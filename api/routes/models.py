@@ -1,6 +1,12 @@
-"""``GET`` the models (shell)."""
+"""``GET`` the models (shell).
+
+A request with ``anthropic-version`` comes from a client of Anthropic's API and is answered in that shape: all models
+on one page, whatever it asks for. The description of the API has the shape of OpenAI only.
+"""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -8,11 +14,13 @@ from localai.api.dialects.model_filter import model_filter
 from localai.api.operations import Operation, Query
 from localai.api.responses import json_response
 from localai.api.routes.paths import add_route
+from localai.api.schemas.anthropic_responses import ModelInfo, ModelPage
 from localai.api.schemas.openai_responses import ModelBody, ModelList
 from localai.api.state import DISPATCH, STARTED
 from localai.mesh.errors import InvalidRequest, NotFound
 
 OWNER = "localai"
+ANTHROPIC_HEADER = "anthropic-version"
 _LIST = Operation(
     answer=ModelList,
     query=(
@@ -44,7 +52,11 @@ async def list_models(http: web.Request) -> web.Response:
     if pattern := http.query.get("filter", ""):
         wanted = model_filter(pattern)
         names = {name for name in names if wanted.search(name)}
-    return json_response(ModelList([_body(http, name) for name in sorted(names)]))
+    found = sorted(names)
+    if ANTHROPIC_HEADER in http.headers:
+        ends = (found[0], found[-1]) if found else (None, None)
+        return json_response(ModelPage([_info(http, name) for name in found], *ends))
+    return json_response(ModelList([_body(http, name) for name in found]))
 
 
 async def show_model(http: web.Request) -> web.Response:
@@ -54,7 +66,7 @@ async def show_model(http: web.Request) -> web.Response:
     if found is None:
         message = f'model "{name[:100]}" not found. To see available models, call GET /v1/models'
         raise NotFound(message, code="model_not_found", param="model")
-    return json_response(_body(http, found))
+    return json_response(_info(http, found) if ANTHROPIC_HEADER in http.headers else _body(http, found))
 
 
 def _flag(http: web.Request, name: str, *, default: bool) -> bool:
@@ -66,3 +78,8 @@ def _flag(http: web.Request, name: str, *, default: bool) -> bool:
 
 def _body(http: web.Request, name: str) -> ModelBody:
     return ModelBody(id=name, created=http.app[STARTED], owned_by=OWNER)
+
+
+def _info(http: web.Request, name: str) -> ModelInfo:
+    created = datetime.fromtimestamp(http.app[STARTED], UTC)
+    return ModelInfo(name, name, created.isoformat(timespec="seconds").replace("+00:00", "Z"))

@@ -15,7 +15,14 @@ from localai.api.auth import presented_key
 from localai.api.bodies import decode_body
 from localai.api.dialects.exchange import Exchange
 from localai.api.dialects.responses import ResponseBuilder, ResponsesRenderer, render_event, stream_error
-from localai.api.dialects.responses_input import identified, read_items, referenced_ids, resolve_references
+from localai.api.dialects.responses_input import (
+    Fetched,
+    identified,
+    input_urls,
+    read_items,
+    referenced_ids,
+    resolve_references,
+)
 from localai.api.dialects.responses_pages import page_of, read_starting_after
 from localai.api.dialects.responses_record import StoredResponse, ended
 from localai.api.dialects.responses_request import (
@@ -32,6 +39,7 @@ from localai.api.responses_store import ResponseStore
 from localai.api.route_headers import is_local_only
 from localai.api.routes.answering import answer_exchange, missing_model_begun, model_for
 from localai.api.routes.mcp_answering import answer_with_mcp, mcp_sessions
+from localai.api.routes.media import fetch_urls
 from localai.api.routes.paths import add_route
 from localai.api.schemas.responses_objects import InputItemList, Response, ResponseDeleted
 from localai.api.schemas.responses_requests import InputItem, ResponsesBody
@@ -40,6 +48,7 @@ from localai.api.state import DATABASE, DISPATCH, SETTINGS
 from localai.api.streaming import WRITE_TIMEOUT_S, EventStream
 from localai.mesh.errors import InvalidRequest, LocalAIError, NotFound, Unavailable
 from localai.node.dispatch import Dispatch, Phase
+from localai.node.features import needed_features
 from localai.node.inference import GenerateRequest
 from localai.node.mcp.answering import chosen_servers
 
@@ -102,7 +111,15 @@ async def create(http: web.Request) -> web.StreamResponse:
     model = model_for(http, body.model, "chat")
     config = http.app[DISPATCH].definition(model)
     response_id = f"resp_{uuid.uuid4().hex}"
-    request = parse_responses(body, items, response_id, model, config.defaults, history)
+
+    def parse(fetched: Fetched) -> GenerateRequest:
+        request = parse_responses(body, items, response_id, model, config.defaults, history, fetched)
+        return _routed(http, request)
+
+    urls = input_urls([*history, *items], len(history))
+    request = parse(dict.fromkeys(urls, b""))
+    if urls:
+        request = parse(await fetch_urls(http, urls, model, needed_features(request)))
     servers = wanted_mcp_servers(body, automatic=bool(config.mcp_servers) and http.app[SETTINGS].mcp)
     record = _record(http, body, request, items, servers)
     if body.background:
@@ -165,20 +182,15 @@ async def list_input(http: web.Request) -> web.Response:
 
 async def cancel(http: web.Request) -> web.Response:
     """End a response that is made in the background; get what it is now."""
-    found = await _find(http)
-    if isinstance(found, BackgroundResponse):
-        await http.app[BACKGROUND].cancel(found)
-    return json_response(found.response)
+    return json_response(await _cancelled(http))
 
 
 async def delete(http: web.Request) -> web.Response:
     """Forget a response; one that is being made ends."""
-    found = await _find(http)
-    if isinstance(found, BackgroundResponse):
-        await http.app[BACKGROUND].cancel(found)
-    http.app[STORE].forget(found.response.id)
+    found = await _cancelled(http)
+    http.app[STORE].forget(found.id)
     await http.app[STORE].flush()
-    return json_response(ResponseDeleted(found.response.id))
+    return json_response(ResponseDeleted(found.id))
 
 
 def owner_of(http: web.Request) -> str:
@@ -220,13 +232,20 @@ def _record(
 async def _begin(http: web.Request, record: StoredResponse, request: GenerateRequest) -> web.StreamResponse:
     with missing_model_begun(http, request.model):
         _check_known(http.app[DISPATCH], request.model)
+        needed = needed_features(request)
+        http.app[DISPATCH].check_answerable(request.model, needed, local_only=request.local_only)
     if record.mcp_servers is not None:
         mcp_sessions(http.app)
         chosen_servers(http.app[DISPATCH].definition(request.model), record.mcp_servers)
+    made = await http.app[BACKGROUND].begin(record, request)
+    return await _send(http, made, None) if record.streamed else json_response(record.response)
+
+
+def _routed(http: web.Request, request: GenerateRequest) -> GenerateRequest:
+    """The request, which stays on this node if its headers say so."""
     exchange = Exchange((request,))
     exchange.keep_here(is_local_only(http.headers))
-    made = await http.app[BACKGROUND].begin(record, exchange.requests[0])
-    return await _send(http, made, None) if record.streamed else json_response(record.response)
+    return exchange.requests[0]
 
 
 def _check_known(dispatch: Dispatch, model: str) -> None:
@@ -239,6 +258,14 @@ def _check_known(dispatch: Dispatch, model: str) -> None:
 async def _find(http: web.Request) -> BackgroundResponse | StoredResponse:
     response_id, owner = http.match_info["id"], owner_of(http)
     found = http.app[BACKGROUND].find(response_id, owner) or await http.app[STORE].find(response_id, owner)
+    if found is None:
+        raise _missing(http)
+    return found
+
+
+async def _cancelled(http: web.Request) -> Response:
+    """The response, which is not made any more."""
+    found = await http.app[BACKGROUND].cancel(http.match_info["id"], owner_of(http))
     if found is None:
         raise _missing(http)
     return found

@@ -1,6 +1,6 @@
 """Bodies and events that Anthropic's API answers with (pure).
 
-Source: Anthropic's API reference for messages, streaming messages and token counting.
+Source: Anthropic's API reference for messages, streaming messages, token counting and models.
 """
 
 from __future__ import annotations
@@ -140,3 +140,20 @@ class TokenCount(msgspec.Struct, frozen=True):
     """Tokens of a prompt."""
 
     input_tokens: int
+
+
+class ModelInfo(msgspec.Struct, frozen=True, tag_field="type", tag="model"):
+    """One model. ``created_at`` is a time of RFC 3339."""
+
+    id: str
+    display_name: str
+    created_at: str
+
+
+class ModelPage(msgspec.Struct, frozen=True):
+    """Models; ids are those of the first and the last one, if there are any."""
+
+    data: list[ModelInfo]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool = False

@@ -15,6 +15,8 @@ from localai.mesh.errors import InvalidRequest
 from localai.node.bounded_yaml import MAX_YAML_BYTES, load_yaml
 from localai.node.gallery.index_parts import split_list
 from localai.node.gallery.recipe import Recipe, RecipeFile, merge, parse_files, recipe_of_document
+from localai.node.model_config import MAX_NAME_CHARS
+from localai.node.sources.uri import MAX_REFERENCE_CHARS
 
 BUILT_IN = "localai-mesh"
 """Name of the gallery that is part of this program."""
@@ -196,6 +198,32 @@ def parse_request(value: Mapping[str, Any], where: str) -> ApplyRequest:
         raise InvalidRequest(f"{where} needs mappings in 'overrides' and 'config_file'.", code="invalid_request")
     files = parse_files(value.get("files"), where)
     return ApplyRequest(_text(value, "id"), _text(value, "url"), _text(value, "name"), overrides, files, config)
+
+
+def check_lengths(request: ApplyRequest) -> None:
+    """Accept a wish whose name and references are not longer than any that can be carried out.
+
+    Raises:
+        InvalidRequest: one is.
+    """
+    check_name_length(request.name)
+    references = {"id": request.id, "url": request.url}
+    references["files[].uri"] = max((file.uri for file in request.files), key=len, default="")
+    for key, value in references.items():
+        if len(value) > MAX_REFERENCE_CHARS:
+            message = f"'{key}' has more than {MAX_REFERENCE_CHARS} characters. Give a shorter one."
+            raise InvalidRequest(message, code="invalid_request", param=key)
+
+
+def check_name_length(name: str) -> None:
+    """Accept a name that is not longer than a model's may be.
+
+    Raises:
+        InvalidRequest: it is.
+    """
+    if len(name) > MAX_NAME_CHARS:
+        message = f"The name of the model has more than {MAX_NAME_CHARS} characters. Give a shorter one."
+        raise InvalidRequest(message, code="invalid_request", param="name")
 
 
 def split_name(text: str) -> tuple[str, str]:

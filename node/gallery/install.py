@@ -27,6 +27,7 @@ from localai.node.gallery.install_lock import install_lock
 from localai.node.gallery.install_progress import InstallProgress, OnProgress
 from localai.node.model_config import render_definition
 from localai.node.models_folder import create_models_folder, read_catalog
+from localai.node.sources.fetch import copy_path
 from localai.node.sources.planning import FromMembers
 
 SPACE_MARGIN_BYTES = 32 << 20
@@ -63,7 +64,8 @@ async def install(
     """Put the files and the definition of ``entry`` into the models folder; False when they were there already.
 
     Any number of processes may do this at once: one works, the others wait and find it done. A definition that is
-    already there is kept, since it may have been edited. Cancelling removes what was not finished.
+    already there is kept, since it may have been edited. Cancelling removes what was not finished, except what members
+    have given so far.
     ``environment`` is what pip gets its settings from; ``from_members`` is asked before pip.
 
     Raises:
@@ -84,6 +86,7 @@ async def install(
                 place.remove_leftovers()
                 await _install_missing(entry, place, on_progress, environment, lock, from_members)
                 place.write_definition()
+                place.remove_copies()
             finally:
                 place.remove_leftovers()
     except OSError as error:
@@ -122,6 +125,11 @@ class _Place:
         if not self.definition.exists():
             text = render_definition(self._entry.definition, uri=self._entry.files[0].uri)
             replace_file(self.definition, text.encode())
+
+    def remove_copies(self) -> None:
+        """Remove what members have given of files that came from elsewhere then; until then it is worth keeping."""
+        for file in self._entry.files:
+            copy_path(self.target(file)).unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
         """Remove what is not finished."""

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,13 @@ import structlog
 
 from localai.mesh.errors import Conflict, LocalAIError, NotFound, RateLimited, SetupError, Unavailable
 from localai.node.database.database import Database
-from localai.node.gallery.gallery_index import ApplyRequest, GallerySource, IndexEntry
+from localai.node.gallery.gallery_index import (
+    ApplyRequest,
+    GallerySource,
+    IndexEntry,
+    check_lengths,
+    check_name_length,
+)
 from localai.node.gallery.install_progress import InstallProgress
 from localai.node.gallery.job_keeper import JobKeeper
 from localai.node.gallery.job_record import JobRecord, render_request
@@ -34,7 +41,7 @@ from localai.node.gallery.job_status import (
     stopping,
     taken_up,
 )
-from localai.node.gallery.references import open_installer
+from localai.node.gallery.references import Installer, open_installer
 from localai.node.gallery.removal import remove_model
 from localai.node.sources.planning import SourceRules
 
@@ -71,6 +78,9 @@ class ModelJobs:
         self._current: asyncio.Task[None] | None = None
         self._working: asyncio.Task[None] | None = None
         self._closed = False
+        self._installer: Installer | None = None
+        self._opening = asyncio.Lock()
+        self._opened = AsyncExitStack()
         self._changed = asyncio.Event()
         self._looked = asyncio.Event()
         self._loading = asyncio.create_task(self._load(retry_s), context=contextvars.Context())
@@ -79,10 +89,11 @@ class ModelJobs:
         """Queue an installation. One of a model that is queued already finds what the first one fetched.
 
         Raises:
-            InvalidRequest: it cannot be written down.
+            InvalidRequest: it cannot be written down, or names something longer than can be.
             RateLimited: too many are waiting.
             Unavailable: the node is about to stop.
         """
+        check_lengths(request)
         render_request(request)
         return self._add(Job(str(uuid.uuid4()), request.id or request.name or request.url), request)
 
@@ -90,9 +101,11 @@ class ModelJobs:
         """Queue a deletion.
 
         Raises:
+            InvalidRequest: no model can have so long a name.
             RateLimited: too many are waiting.
             Unavailable: the node is about to stop.
         """
+        check_name_length(name)
         return self._add(Job(str(uuid.uuid4()), name, deletion=True), None)
 
     def cancel(self, job_id: str) -> Job | None:
@@ -130,11 +143,7 @@ class ModelJobs:
         Raises:
             LocalAIError: an index cannot be had.
         """
-        places = self.places
-        async with open_installer(
-            places.models_path, places.environment, places.galleries, rules=places.rules
-        ) as installer:
-            return await installer.available()
+        return await (await self._ready_installer()).available()
 
     async def wait_loaded(self) -> None:
         """Wait until the database was asked for what an earlier run left, whether that worked or not."""
@@ -162,6 +171,7 @@ class ModelJobs:
                 self._current.cancel()
             tasks.append(self._current)
         await asyncio.wait(tasks)
+        await self._opened.aclose()
         for job in [job for job in self._jobs.values() if not job.is_finished]:
             self._set(put_back(job))
         await self._keeper.flush()
@@ -265,11 +275,17 @@ class ModelJobs:
         def show(progress: InstallProgress) -> None:
             self._show(progressed(self._jobs[job_id], progress))
 
-        places = self.places
-        async with open_installer(
-            places.models_path, places.environment, places.galleries, rules=places.rules
-        ) as installer:
-            await installer.apply(self._requests[job_id], show)
+        await (await self._ready_installer()).apply(self._requests[job_id], show)
+
+    async def _ready_installer(self) -> Installer:
+        """One for all jobs, because it keeps the indexes of the galleries; opened at its first use."""
+        async with self._opening:
+            if self._installer is None:
+                places = self.places
+                self._installer = await self._opened.enter_async_context(
+                    open_installer(places.models_path, places.environment, places.galleries, rules=places.rules)
+                )
+            return self._installer
 
     def _end(self, job: Job) -> None:
         self._requests.pop(job.id, None)

@@ -16,7 +16,8 @@ HASH_BYTES = 32
 LEAST_CHUNK_BYTES = 4 << 20
 MAX_CHUNKS = 16_384
 """So that the list of a file of any size fits into one frame: 512 KiB of hashes."""
-MAX_FILE_BYTES = 1 << 44
+MAX_FILE_BYTES = 1 << 42
+"""4 TiB: more than any model has in one file. A larger offer is a lie."""
 
 
 class ChunkList(msgspec.Struct, frozen=True, array_like=True):

@@ -17,13 +17,13 @@ from typing import Protocol
 
 import structlog
 
-from localai.mesh.errors import Unavailable, UpstreamFailed, WireError
+from localai.mesh.errors import LocalAIError, SetupError, Unavailable, UpstreamFailed, WireError
 from localai.mesh.ids import PeerId, short_id
 from localai.mesh.link import PeerStream
 from localai.mesh.wire import FrameDecoder
 from localai.node.sharing.chunks import ChunkList, check_chunk_list
 from localai.node.sharing.copy_plan import Ask, CopyPlan
-from localai.node.sharing.file_hashes import hash_file
+from localai.node.sharing.file_hashes import HashingStopped, hash_file
 from localai.node.sharing.frames import (
     FILES_VERSION,
     PROTOCOL,
@@ -36,6 +36,9 @@ from localai.node.sharing.frames import (
     FileWanted,
     file_codec,
 )
+from localai.node.sources.background import KeepGoing, in_thread
+from localai.node.sources.fetch import check_space
+from localai.node.sources.transfer import DEFAULT_LIMITS
 
 _LOG = structlog.get_logger()
 
@@ -98,26 +101,36 @@ async def copy_file(
     Raises:
         Unavailable: nobody (any more) gives the file; what has come is kept.
         UpstreamFailed: what came from everybody together is not the file; the partial file is removed.
+        SetupError: a file of the size that was offered has no room on the disk.
         OSError: the partial file cannot be written.
     """
     async with _offers(digest, peers[:MAX_SOURCES], link) as offers:
         if not offers:
             raise Unavailable("No member gives the file now. Try again soon.", retry_after_s=10.0)
+        lost: LocalAIError | None = None
         for chunks, sources in _by_list(offers):
-            await _copy(chunks, sources, partial, on_bytes)
-            found = await asyncio.to_thread(hash_file, partial)
+            peers_here = [short_id(source.peer) for source in sources]
+            try:
+                await _copy(chunks, sources, partial, on_bytes)
+            except (Unavailable, SetupError) as error:  # others may say otherwise
+                _LOG.debug("file_sources_lost", peers=peers_here, error=error.message)
+                lost = error
+                continue
+            found = await in_thread(lambda going: hash_file(partial, going), lambda _done: None)
             if found.sha256 == digest:
                 return found
-            _LOG.warning("chunk_list_was_false", peers=[short_id(source.peer) for source in sources])
+            _LOG.warning("chunk_list_was_false", peers=peers_here)
+    if lost is not None:
+        raise lost
     partial.unlink(missing_ok=True)
     raise UpstreamFailed("What members sent is not the file that was asked for. Download it from its source.")
 
 
 def _by_list(offers: Sequence[tuple[ChunkList, _Source]]) -> list[tuple[ChunkList, list[_Source]]]:
-    """Sources that agree on the chunks together, the largest group first."""
-    groups: dict[bytes, tuple[ChunkList, list[_Source]]] = {}
+    """Sources that agree on the size and the chunks together, the largest group first."""
+    groups: dict[tuple[int, bytes], tuple[ChunkList, list[_Source]]] = {}
     for chunks, source in offers:
-        groups.setdefault(chunks.hashes, (chunks, []))[1].append(source)
+        groups.setdefault((chunks.size, chunks.hashes), (chunks, []))[1].append(source)
     return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
@@ -156,8 +169,10 @@ async def _offers(
 async def _copy(chunks: ChunkList, sources: Sequence[_Source], partial: Path, on_bytes: OnBytes) -> None:
     descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
+        there = os.fstat(descriptor).st_blocks * 512
+        check_space(partial.parent, max(0, chunks.size - there), DEFAULT_LIMITS)
         os.ftruncate(descriptor, chunks.size)
-        have = await asyncio.to_thread(_good_chunks, descriptor, chunks)
+        have = await in_thread(lambda going: _good_chunks(descriptor, chunks, going), lambda _done: None)
         work = _Work(chunks, CopyPlan(chunks, have), sources, descriptor, on_bytes)
         await work.run()
         os.fsync(descriptor)
@@ -165,11 +180,13 @@ async def _copy(chunks: ChunkList, sources: Sequence[_Source], partial: Path, on
         os.close(descriptor)
 
 
-def _good_chunks(descriptor: int, chunks: ChunkList) -> list[int]:
+def _good_chunks(descriptor: int, chunks: ChunkList, keep_going: KeepGoing) -> list[int]:
     """Chunks of the file that are there already. A hole reads as zeros and is read, but only where the file is new."""
     good = []
     for index in range(chunks.count):
         offset, length = chunks.place_of(index)
+        if not keep_going(offset):
+            raise HashingStopped
         try:
             if os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + length:
                 continue  # nothing was written here
@@ -245,7 +262,7 @@ class _Work:
                 raise WireError("A member that gives a file speaks nonsense.")
 
     async def _chunk(self, source: _Source, index: int, data: bytes) -> None:
-        is_good = await asyncio.to_thread(self._store, index, data)
+        is_good = await in_thread(lambda _going: self._store(index, data), lambda _done: None)
         if not is_good:
             _LOG.warning("chunk_was_corrupt", peer=short_id(source.peer), index=index)
         asks = self._plan.chunk_came(source.peer, index, is_good=is_good)

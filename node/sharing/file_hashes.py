@@ -6,8 +6,8 @@ made anew, at the price of reading the files again.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -15,14 +15,12 @@ import structlog
 
 from localai.node.atomic_file import replace_file
 from localai.node.sharing.chunks import ChunkHasher, ChunkList
+from localai.node.sources.background import KeepGoing, in_thread
 
 _LOG = structlog.get_logger()
 
 BLOCK_BYTES = 1 << 20
 MAX_STORE_BYTES = 64 << 20
-
-KeepGoing = Callable[[int], bool]
-"""Told the bytes done so far; false stops the work."""
 
 
 class _Known(msgspec.Struct, frozen=True, array_like=True):
@@ -40,18 +38,21 @@ def hash_file(path: Path, keep_going: KeepGoing = lambda _: True) -> ChunkList:
     """The chunk list of a file. Blocking: run it in a thread.
 
     Raises:
-        OSError: it cannot be read, or it changed meanwhile.
+        OSError: it cannot be read, or it changed meanwhile, which is noticed at once.
         HashingStopped: ``keep_going`` said so.
     """
     with path.open("rb", buffering=0) as file:
-        size = path.stat().st_size
+        stamp = _stamp(path)
+        size, *_ = stamp
         hasher, done = ChunkHasher(size), 0
         while block := file.read(BLOCK_BYTES):
             hasher.feed(block)
             done += len(block)
             if not keep_going(done):
                 raise HashingStopped
-    if done != size:
+            if _stamp(path) != stamp:
+                break
+    if done != size or _stamp(path) != stamp:
         raise OSError(f"{path.name} changed while it was read")
     return hasher.finish()
 
@@ -62,6 +63,9 @@ class FileHashes:
     def __init__(self, store: Path) -> None:
         self._store = store
         self._known: dict[str, _Known] = _read(store)
+        self._stored = dict(self._known)
+        self._wanted: frozenset[str] = frozenset()
+        self._waiting: deque[Path] = deque()
 
     def of(self, path: Path) -> ChunkList | None:
         """The list of a file, if it was hashed and has not changed since."""
@@ -81,16 +85,30 @@ class FileHashes:
         return None
 
     async def refresh(self, paths: Iterable[Path]) -> None:
-        """Hash what is new or changed, one file after the other, and forget what is gone."""
-        wanted = [path for path in paths if path.is_file() and path.stat().st_size]
-        keep = {str(path) for path in wanted}
-        before = dict(self._known)
-        self._known = {text: known for text, known in self._known.items() if text in keep}
-        for path in wanted:
-            if self.of(path) is None:
-                await self._add(path)
-        if self._known != before:
-            self._write()
+        """``want`` and ``hash_wanted``."""
+        self.want(paths)
+        await self.hash_wanted()
+
+    def want(self, paths: Iterable[Path]) -> None:
+        """From now on these files count. What is being hashed and is none of them is stopped."""
+        wanted = [path for path in paths if path.is_file()]
+        self._wanted = frozenset(map(str, wanted))
+        self._waiting = deque(wanted)
+
+    async def hash_wanted(self) -> None:
+        """Hash what is new or changed, one file after the other, and forget what is gone. For one caller at a time.
+
+        A file that changes while it is read is left until it is wanted again. Cancelling keeps what was computed.
+        """
+        try:
+            while self._waiting:
+                path = self._waiting.popleft()
+                if self.of(path) is None:
+                    await self._add(path)
+        finally:
+            self._known = {text: known for text, known in self._known.items() if text in self._wanted}
+            if self._known != self._stored:
+                self._write()
 
     def put(self, path: Path, chunks: ChunkList) -> None:
         """The list of a file that has just been written and checked."""
@@ -98,16 +116,24 @@ class FileHashes:
         self._write()
 
     async def _add(self, path: Path) -> None:
+        text = str(path)
         try:
             stamp = _stamp(path)
-            chunks = await asyncio.to_thread(hash_file, path)
+            if not stamp[0]:
+                return
+            chunks = await in_thread(
+                lambda going: hash_file(path, lambda done: going(done) and text in self._wanted), lambda _done: None
+            )
+        except HashingStopped:
+            return
         except OSError as error:
             _LOG.warning("file_not_hashed", file=path.name, error=repr(error)[:200])
             return
-        self._known[str(path)] = _Known(*stamp, chunks)
+        self._known[text] = _Known(*stamp, chunks)
         _LOG.debug("file_hashed", file=path.name, sha256=chunks.sha256.hex())
 
     def _write(self) -> None:
+        self._stored = dict(self._known)
         try:
             replace_file(self._store, msgspec.msgpack.encode(self._known))
         except OSError as error:

@@ -10,6 +10,7 @@ import structlog
 
 from localai.mesh.errors import LocalAIError
 from localai.node.peers.peers import Peers
+from localai.node.sources.fetch import copy_path, disk_error
 
 _LOG = structlog.get_logger()
 
@@ -28,18 +29,28 @@ class MembersFirst:
         self._waited = False
 
     async def get(self, sha256: str, target: Path, on_bytes: OnBytes) -> Path | None:
-        """A checked copy beside ``target``, which the caller gives its name; None when no member gives the file."""
+        """A checked copy beside ``target``, which the caller gives its name; None when no member gives the file.
+
+        Raises:
+            SetupError: the disk became full. What members say of a file that has no room is not believed: None.
+        """
         if self._peers is None or not sha256:
             return None
         peers = await self._with_holders(digest := bytes.fromhex(sha256))
         if peers is None:
             return None
-        partial = target.with_name(f"{target.name}.copy.partial")
+        partial = copy_path(target)
         try:
             partial.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             await peers.copy_file(digest, partial, on_bytes)
         except LocalAIError as error:
             _LOG.warning("file_not_copied", file=target.name, error=error.message)
+            return None
+        except OSError as error:
+            failure = disk_error(target, error)
+            if failure.code == "disk_full":
+                raise failure from error
+            _LOG.warning("file_not_copied", file=target.name, error=failure.message)
             return None
         _LOG.info("file_copied_from_members", file=target.name)
         return partial

@@ -88,12 +88,14 @@ def link_target(entry: Entry, path: str) -> str:
 
 
 def followed_links(links: Mapping[str, str], files: Collection[str]) -> dict[str, str]:
-    """For each link the file at its end. Links that end nowhere, in a circle or at a folder are left out."""
+    """For each link the file at its end. Links that end nowhere, in a circle, at a folder or at themselves are left
+    out."""
     found: dict[str, str] = {}
     for path, target in links.items():
         for _step in range(MAX_LINK_STEPS):
             if target in files:
-                found[path] = target
+                if target != path:  # a file of this name came before the link to it
+                    found[path] = target
                 break
             target = links.get(target, "")
     return found

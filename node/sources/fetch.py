@@ -130,6 +130,11 @@ def partial_path(target: Path) -> Path:
     return target.with_name(f"{target.name}.partial")
 
 
+def copy_path(target: Path) -> Path:
+    """Where the bytes that members of the swarm give of a target are until they are whole."""
+    return target.with_name(f"{target.name}.copy.partial")
+
+
 def record_path(target: Path) -> Path:
     """Where it is written what the partial file is the beginning of."""
     return target.with_name(f"{target.name}.partial.json")

@@ -17,6 +17,7 @@ from localai.api.connection_rules import ConnectionLimits
 from localai.api.server import GuardedRunner
 from localai.node.catalog import Catalog
 from localai.node.dispatch import Dispatch
+from localai.node.features import EVERYTHING, Feature
 from localai.node.local_models import Resources
 from localai.node.model_config import ModelConfig
 from localai.node.option_values import Address
@@ -57,13 +58,17 @@ Serve = Callable[..., Any]
 
 @pytest.fixture
 def serve() -> Serve:
-    """``async with serve(make_worker, settings..., catalog=...) as server``."""
+    """``async with serve(make_worker, settings..., catalog=..., features=...) as server``.
+
+    ``features`` is what the backends are known to do before they are asked.
+    """
 
     @asynccontextmanager
     async def serving(
         make: Callable[[], FakeWorker] = FakeWorker,
         catalog: Catalog | None = CATALOG,
         limits: ConnectionLimits = LIMITS,
+        features: frozenset[Feature] = EVERYTHING,
         **settings: Any,
     ) -> AsyncIterator[Server]:
         workers: list[FakeWorker] = []
@@ -77,7 +82,8 @@ def serve() -> Serve:
 
         paths = {"models_path": Path("models"), "data_path": Path("data")}
         whole = Settings(Address("127.0.0.1", 0), **{**paths, **settings})
-        dispatch = Dispatch(supervise, catalog, resources=Resources(whole.residency))
+        resources = Resources(whole.residency, features_of=lambda _config: features)
+        dispatch = Dispatch(supervise, catalog, resources=resources)
         app = make_app(dispatch, whole)
         runner = GuardedRunner(
             app,

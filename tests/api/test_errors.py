@@ -10,6 +10,7 @@ from localai.api.errors import KEY_REQUIRED, OPAQUE, STATUS, error_body, openai_
 from localai.mesh.errors import (
     Category,
     InvalidRequest,
+    LocalAIError,
     NotFound,
     RateLimited,
     Unauthenticated,
@@ -50,6 +51,8 @@ def test_when_to_come_back_is_in_whole_seconds(seconds: float, header: str) -> N
 
 def test_clients_are_told_not_to_repeat_what_is_not_built() -> None:
     assert render_error(Unsupported("No.")).headers == {"x-should-retry": "false"}
+    assert render_error(LocalAIError("No.", code="no_mcp_servers")).headers == {"x-should-retry": "false"}
+    assert render_error(LocalAIError("No.")).headers == {}
 
 
 def test_the_payload_inside_a_stream_is_the_same_body() -> None:

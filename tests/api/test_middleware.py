@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import structlog
@@ -103,6 +104,81 @@ async def test_only_our_names_are_answered(serve: Any, host: str, status: int) -
             assert body["error"]["code"] == "host_not_allowed"
 
 
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer good-key"}, {"x-api-key": "good-key"}])
+async def test_a_key_in_a_header_is_right_under_any_name(serve: Any, headers: dict[str, str]) -> None:
+    async with serve(api_keys=KEYS) as server:
+        status, _ = await server.get("/v1/models", headers={**headers, "Host": "localai:8080"})
+        assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("keys", "options"),
+    [
+        (KEYS, {"cookies": {"token": "good-key"}}),  # a browser sends it for whatever page
+        (KEYS, {"headers": {"x-api-key": "bad"}}),
+        ((), {"headers": {"x-api-key": ""}}),
+        ((), {"headers": {"x-api-key": "good-key"}}),
+    ],
+)
+async def test_nothing_else_proves_that_a_name_is_right(serve: Any, keys: Any, options: dict[str, Any]) -> None:
+    async with serve(api_keys=keys) as server:
+        headers = {**options.get("headers", {}), "Host": "localai:8080"}
+        status, body = await server.get("/v1/models", **{**options, "headers": headers})
+        assert (status, body["error"]["code"]) == (403, "host_not_allowed")
+
+
+async def test_probes_may_use_any_name_or_none(serve: Any) -> None:
+    async with serve() as server:
+        for path in ("/healthz", "/healthz/", "/readyz", "/readyz/"):
+            async with server.http.get(server.url + path, headers={"Host": "localai:8080"}) as response:
+                assert response.status == 200, path
+        async with server.http.post(server.url + "/healthz", headers={"Host": "localai:8080"}) as response:
+            assert response.status == 403
+        head, _ = await exchange_bytes(server, b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 200 ")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/chat/completions", "/unknown"])
+async def test_an_unknown_expectation_is_refused_in_our_shape(serve: Any, path: str) -> None:
+    async with (
+        serve() as server,
+        server.http.get(server.url + path, headers={"Expect": "banana", "X-Correlation-ID": "my-id"}) as response,
+    ):
+        body = await response.json()
+        assert response.status == 417
+        assert response.headers["X-Correlation-ID"] == "my-id"
+        assert body["error"]["code"] == "expectation_failed"
+
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\n"
+
+
+async def test_who_is_not_let_in_is_never_told_to_send_a_body(serve: Any) -> None:
+    async with serve(api_keys=KEYS) as server:
+        for more, status in ((b"", b"401"), (b"x-api-key: good-key\r\n", b"413")):
+            head, _ = await exchange_bytes(server, HEAD + more + b"Content-Length: 99000000000\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_who_is_let_in_is_told_to_send_its_body(serve: Any) -> None:
+    async with serve() as server:
+        parts = urlsplit(server.url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        body = json.dumps(CHAT).encode()
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body))
+        async with asyncio.timeout(10):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(body)
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 OK\r\n")
+        writer.close()
+
+
+async def test_an_old_client_expects_nothing(serve: Any) -> None:
+    async with serve() as server:
+        head, _ = await exchange_bytes(server, b"GET /healthz HTTP/1.0\r\nExpect: banana\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 200 ")
+
+
 async def test_every_response_has_an_id_and_the_security_headers_and_no_cors(serve: Any) -> None:
     async with serve() as server:
         for method, path, body in (
@@ -186,7 +262,7 @@ async def test_a_host_that_is_no_text_is_refused_like_any_other(serve: Any) -> N
 
 async def test_a_request_without_host(serve: Any) -> None:
     async with serve() as server:
-        head, body = await exchange_bytes(server, b"GET /healthz HTTP/1.0\r\n\r\n")
+        head, body = await exchange_bytes(server, b"GET /version HTTP/1.0\r\n\r\n")
         assert b" 403 " in head.splitlines()[0]
         assert "Host" in json.loads(body)["error"]["message"]
 

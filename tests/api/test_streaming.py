@@ -182,6 +182,54 @@ async def test_a_long_silence_is_filled_with_comments(serve: Any, monkeypatch: p
     assert seen[-1] == "data: [DONE]"
 
 
+async def test_a_long_wait_for_the_first_text_is_filled_too(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "SILENCE_S", 0.01)
+    go = asyncio.Event()
+
+    async def hold() -> None:
+        await go.wait()
+
+    async with (
+        serve(lambda: FakeWorker(before_step=hold)) as server,
+        server.http.post(server.url + "/v1/chat/completions", json=CHAT) as response,
+    ):
+        assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream")
+        seen = []
+        async for line in lines(response):
+            seen.append(line)
+            go.set()
+    assert seen[0] == ": keep-alive"
+    assert seen[-1] == "data: [DONE]"
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("opaque", [False, True])
+async def test_a_failure_after_a_long_wait_is_an_error_event(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, raises: bool, opaque: bool
+) -> None:
+    monkeypatch.setattr(streaming, "SILENCE_S", 0.01)
+    go = asyncio.Event()
+
+    async def fail_late(_request: GenerateRequest, _on_route: OnRoute) -> AsyncIterator[list[Event]]:
+        yield [STARTED]
+        await go.wait()
+        if raises:
+            raise ModelLoadFailed("Not a model.")
+        yield [Failed(Category.INTERNAL, "model_load_failed", "Not a model.")]
+
+    async with serve(protection=ProtectionSettings(opaque_errors=opaque)) as server:
+        server.dispatch.answer_batches = fail_late
+        async with server.http.post(server.url + "/v1/chat/completions", json=CHAT) as response:
+            assert response.status == 200
+            seen = []
+            async for line in lines(response):
+                seen.append(line)
+                go.set()
+    *_, error, done = seen
+    assert json.loads(error.removeprefix("data: "))["error"]["message"] == (OPAQUE if opaque else "Not a model.")
+    assert done == "data: [DONE]"
+
+
 async def test_a_client_that_does_not_read_is_cut_off(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming, "WRITE_TIMEOUT_S", 0.2)
     noticed = asyncio.Event()

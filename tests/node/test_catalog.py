@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localai.mesh.errors import Forbidden, InvalidRequest, ModelLoadFailed
-from localai.node.catalog import Catalog, FolderListing, catalog_from_listing, serves
+from localai.node.catalog import Catalog, FolderListing, catalog_from_listing, parts_of, serves
 from localai.node.model_config import ModelConfig, Problem
 from localai.node.prompt_templates import PromptTemplates
 from localai.node.usecases import USECASES
@@ -240,3 +240,9 @@ def test_a_definition_that_nobody_can_read_keeps_bare_models_here() -> None:
     assert [config.is_private for config in catalog.models] == [True]
     assert "not offered to others" in catalog.problems[-1].message
     assert not catalog_from_listing(FolderListing({"a.gguf": 1}, {"s.yaml": ""})).models[0].is_private
+
+
+def test_the_parts_of_a_split_model() -> None:
+    assert parts_of("in/m-00001-of-00003.GGUF") == tuple(f"in/m-0000{part}-of-00003.GGUF" for part in (1, 2, 3))
+    for whole in ("m.gguf", "m-00001-of-00001.gguf", "m-00002-of-00003.gguf", "m-00001-of-00000.gguf", ""):
+        assert parts_of(whole) == (whole,)

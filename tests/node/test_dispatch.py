@@ -11,12 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from localai.mesh.errors import Category, ModelLoadFailed, Unavailable, Unsupported
+from localai.mesh.errors import Category, InvalidRequest, ModelLoadFailed, Unavailable, Unsupported
 from localai.mesh.ids import short_id
 from localai.mesh.testing.fake_link import FakeSwarm
 from localai.node.answer_report import AnswerReport, Outcome
 from localai.node.catalog import Catalog
 from localai.node.dispatch import Dispatch, Route, RoutingRules
+from localai.node.features import Feature
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
@@ -29,6 +30,7 @@ from localai.node.inference import (
     Started,
     Tokens,
 )
+from localai.node.local_models import Resources
 from localai.node.model_config import ModelConfig, Problem
 from localai.node.peers.record import ModelRecord
 from localai.node.request_defaults import RequestDefaults
@@ -792,3 +794,33 @@ async def test_a_change_of_models_is_told() -> None:
         dispatch.open(Catalog())
         assert seen == [CATALOG, Catalog()]
         assert dispatch.model_names() == []
+
+
+async def test_whether_a_request_could_be_answered_is_known_beforehand() -> None:
+    def supervise(config: ModelConfig) -> ModelSupervisor:
+        raise AssertionError("nothing is loaded")
+
+    no_media = Resources(features_of=lambda _: frozenset({Feature.GENERATE}))
+    alone = Dispatch(supervise, CATALOG, resources=no_media)
+    for name in ("m", ""):
+        alone.check_answerable(name)
+        alone.check_answerable(name, {Feature.GENERATE}, local_only=True)
+        with pytest.raises(Unsupported):
+            alone.check_answerable(name, {Feature.MEDIA})
+    with pytest.raises(InvalidRequest) as caught:
+        alone.check_answerable("nothing", {Feature.MEDIA})
+    assert caught.value.code == "model_not_found"
+    with pytest.raises(Unavailable):
+        Dispatch(supervise).check_answerable("m")
+
+
+async def test_members_are_expected_to_do_everything() -> None:
+    async with Swarm() as swarm:
+        entry = await swarm.join(1)
+        await swarm.join(2, "m")
+        await entry.wait_models("m")
+        entry.dispatch.check_answerable("m", {Feature.MEDIA})
+        with pytest.raises(InvalidRequest):
+            entry.dispatch.check_answerable("m", {Feature.MEDIA}, local_only=True)
+        with pytest.raises(InvalidRequest):
+            entry.dispatch.check_answerable("nothing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from localai.mesh.errors import Unsupported
-from localai.node.features import BACKEND_FEATURES, EVERYTHING, Feature, check_features, needed_features
+from localai.node.features import BACKEND_FEATURES, EVERYTHING, Feature, check_features, check_needed, needed_features
 from localai.node.inference import (
     ChatInput,
     ChatMessage,
@@ -65,3 +65,11 @@ def test_a_task_that_is_missing_has_no_field() -> None:
     with pytest.raises(Unsupported, match=r"cannot do embeddings in this version\. Use a model of") as caught:
         check_features(EmbedRequest(ID, "m", ()), BACKEND_FEATURES["llama-cpp"], "llama-cpp")
     assert caught.value.param is None
+
+
+def test_what_is_needed_can_be_asked_before_there_is_a_request() -> None:
+    check_needed(set(), set(), "m", "any")
+    check_needed({Feature.MEDIA}, {Feature.MEDIA, Feature.TOOLS}, "m", "any")
+    with pytest.raises(Unsupported, match="images and sounds") as caught:
+        check_needed({Feature.MEDIA}, {Feature.TOOLS}, "m", "any")
+    assert caught.value.param == "messages"

@@ -11,6 +11,7 @@ import pytest
 from localai.mesh.errors import InvalidRequest, ModelLoadFailed, NotFound, Unavailable, Unsupported
 from localai.node import local_models as local_models_module
 from localai.node.catalog import Catalog
+from localai.node.features import Feature
 from localai.node.inference import Event, Failed, Finished, GenerateRequest, RequestId, TextInput
 from localai.node.local_models import LocalModels, Resources
 from localai.node.model_config import ModelConfig
@@ -224,3 +225,17 @@ async def test_a_load_that_somebody_ends_says_so() -> None:
         await models.unload("m")
         with pytest.raises(Unavailable, match="was unloaded while it was being loaded"):
             await loading
+
+
+async def test_what_a_model_can_do_is_known_before_it_is_loaded() -> None:
+    def supervise(config: ModelConfig) -> ModelSupervisor:
+        raise AssertionError("nothing is loaded")
+
+    resources = Resources(features_of=lambda _: frozenset({Feature.EMBED}))
+    models = LocalModels(supervise, Catalog((ModelConfig("m", "m.gguf"),)), resources)
+    models.check_needed("m", {Feature.EMBED})
+    for name in ("m", "m.gguf", ""):
+        with pytest.raises(Unsupported, match=f"model '{name or 'm'}'"):
+            models.check_needed(name, {Feature.MEDIA})
+    with pytest.raises(InvalidRequest):
+        models.check_needed("nobody", {Feature.EMBED})

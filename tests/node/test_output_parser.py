@@ -19,6 +19,7 @@ from localai.node.inference import (
     Started,
     TextInput,
     Timings,
+    TokenInput,
     Tokenized,
     TokenLogprob,
     Tokens,
@@ -27,6 +28,7 @@ from localai.node.inference import (
 )
 from localai.node.output_parser import (
     TAGGED,
+    TAGGED_THINKING,
     AnswerEvent,
     AnswerFinished,
     AnswerStarted,
@@ -173,16 +175,42 @@ def test_calls_have_ids_of_their_own_and_the_same_ones_again() -> None:
     assert len(set(ids[0])) == 4
 
 
+def asked_in_chat(stop: tuple[str, ...] = ()) -> GenerateRequest:
+    return GenerateRequest(RequestId("r"), "m", ChatInput((ChatMessage("user", "x"),)), stop=stop)
+
+
 def test_without_tools_a_call_is_text_and_without_the_parser_everything_is() -> None:
-    for asked, started in ((request(), TAGGED_START), (asked_with_tools(), Started("d", 3))):
+    for asked, started in ((asked_in_chat(), TAGGED_START), (asked_with_tools(), Started("d", 3))):
         out = run(asked, [started, Tokens(0, (1,), CALL), Finished(("stop",), USAGE)])
         assert out[1:3] == [TextDelta(0, CALL.decode()), ChoiceFinished(0, "stop")]
 
 
 def test_what_is_held_back_at_the_end_is_told_apart_too() -> None:
-    asked = request(stop=("</x",))
-    events: list[Event] = [TAGGED_START, Tokens(0, (1,), b"a<think>b</thi"), Finished(("stop",), USAGE)]
-    assert run(asked, events)[1:4] == [TextDelta(0, "a"), ReasoningDelta(0, "b"), ReasoningDelta(0, "</thi")]
+    asked = asked_in_chat(stop=("</x",))
+    events: list[Event] = [TAGGED_START, Tokens(0, (1,), b"<think>b</thi"), Finished(("stop",), USAGE)]
+    assert run(asked, events)[1:3] == [ReasoningDelta(0, "b"), ReasoningDelta(0, "</thi")]
+
+
+def test_the_reasoning_may_begin_in_the_prompt() -> None:
+    events: list[Event] = [Started("d", 3, parser_id=TAGGED_THINKING), Tokens(0, (1,), b"b</think>\na")]
+    out = run(asked_in_chat(), [*events, Finished(("stop",), USAGE)])
+    assert out[1:3] == [ReasoningDelta(0, "b"), TextDelta(0, "a")]
+
+
+def test_a_call_without_arguments_has_an_empty_object() -> None:
+    tokens = Tokens(0, (1,), b'<tool_call>{"name": "look", "arguments": ""}</tool_call>\n' + CALL)
+    out = run(asked_with_tools(), [TAGGED_START, tokens, Finished(("stop",), USAGE)])
+    assert [event.text for event in out if isinstance(event, ToolArgumentsDelta)] == ["{}", '{"at": 1}']
+    assert not [event for event in out if isinstance(event, TextDelta)]
+
+
+def test_how_a_text_goes_on_is_text_tags_and_all() -> None:
+    for parser_id in (TAGGED, TAGGED_THINKING):
+        for prompt in (TextInput("x"), TokenInput((1,))):
+            asked = GenerateRequest(RequestId("r"), "m", prompt)
+            events: list[Event] = [Started("d", 3, parser_id=parser_id), Tokens(0, (1,), b"<think>a</think> b")]
+            out = run(asked, [*events, Finished(("stop",), USAGE)])
+            assert out[1] == TextDelta(0, "<think>a</think> b")
 
 
 def test_probabilities_come_with_the_text_of_their_tokens() -> None:

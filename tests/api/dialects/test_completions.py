@@ -200,6 +200,20 @@ def test_the_likeliest_are_shown() -> None:
     assert all(choice.logprobs is None for choice in answer.choices)
 
 
+def test_a_backend_that_cannot_choose_the_best_is_named_with_the_field_that_was_sent() -> None:
+    cannot = Failed(Category.UNSUPPORTED, "unsupported_feature", "No log probabilities.", "logprobs")
+    other = Failed(Category.UNSUPPORTED, "unsupported_feature", "No logit bias.", "logit_bias")
+    for failed, has_logprobs, param in (
+        (cannot, False, "best_of"),
+        (cannot, True, "logprobs"),
+        (other, False, "logit_bias"),
+    ):
+        form = TextForm(has_logprobs=has_logprobs, shown=1, drawn=3)
+        with pytest.raises(Unsupported, match=param if param == "best_of" else failed.message) as caught:
+            CompletionRenderer(head(), ("",), form=form).whole([failed])
+        assert (caught.value.param, caught.value.code) == (param, "unsupported_feature")
+
+
 def test_probabilities_stand_where_their_tokens_are() -> None:
     form = TextForm(has_logprobs=True)
     answers: list[AnswerEvent] = [TextDelta(0, "é", likely("é", -0.5)), TextDelta(0, "b", likely("b", -1)), *ANSWER[3:]]

@@ -13,6 +13,7 @@ from localai.api.dialects.responses_input import (
     identified,
     input_from_output,
     input_id,
+    input_urls,
     messages_from_items,
     output_id,
     read_items,
@@ -119,6 +120,35 @@ def test_media_inside_the_request(part: Any, media: Media) -> None:
     text = {"type": "input_text", "text": "look"}
     for role in ("user", "assistant"):
         assert turns({"role": role, "content": [text, part]}) == (ChatMessage(role, "look", media=(media,)),)
+
+
+def test_media_at_addresses() -> None:
+    image = {"type": "input_image", "image_url": "https://a/1"}
+    sound = {"type": "input_audio", "audio_url": "https://a/2"}
+    given = items(
+        {"role": "user", "content": "x"},
+        {"role": "user", "content": [{"type": "input_text", "text": "look"}, image, sound]},
+        {"type": "function_call_output", "call_id": "1", "output": [image]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_image", "image_url": f"DATA:image/png;base64,{DATA}"},
+                {"type": "input_audio", "input_audio": {"data": DATA}, "audio_url": "https://a/3"},
+                {"type": "input_image", "file_id": "f"},
+                {"type": "input_file", "file_url": "https://a/4"},
+            ],
+        },
+    )
+    assert input_urls(given, first=1) == {
+        "https://a/1": "input[0].content[1].image_url",
+        "https://a/2": "input[0].content[2].audio_url",
+    }
+    fetched = {"https://a/1": b"1", "https://a/2": b"2"}
+    assert messages_from_items(given[:3], fetched=fetched) == (
+        ChatMessage("user", "x"),
+        ChatMessage("user", "look", media=(Media("image", b"1"), Media("audio", b"2"))),
+        ChatMessage("tool", "", tool_call_id="1", media=(Media("image", b"1"),)),
+    )
 
 
 def test_a_file_of_text_is_text() -> None:

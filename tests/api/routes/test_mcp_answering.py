@@ -213,3 +213,12 @@ async def test_a_request_that_stays_here_stays_here_in_every_round(serve: Any, r
         await server.post(PATH, {"model": "m", "messages": QUESTION}, headers=headers)
         frames = [frame for frame in server.workers[0].sent if isinstance(frame, Ask)]
         assert [frame.request.local_only for frame in frames] == [True, True]
+
+
+async def test_a_model_that_is_not_there_is_the_clients_mistake_and_one_without_servers_is_not(serve: Any) -> None:
+    async with serve() as server:
+        status, answer = await server.post(PATH, {"model": "nobody", "messages": QUESTION})
+        assert (status, answer["error"]["code"]) == (400, "model_not_found")
+        async with server.http.post(server.url + PATH, json={"model": "m", "messages": QUESTION}) as response:
+            assert (response.status, response.headers["x-should-retry"]) == (500, "false")
+            assert (await response.json())["error"]["code"] == "no_mcp_servers"

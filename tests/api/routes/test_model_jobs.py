@@ -152,7 +152,7 @@ async def test_cancelling(tmp_path: Path, path: str) -> None:
         assert (await client.ask("POST", path.format("none")))[0] == 404
 
 
-@pytest.mark.parametrize("name", ["%ED%A0%80", "%FF", "%00", "x" * 3000])
+@pytest.mark.parametrize("name", ["%ED%A0%80", "%FF", "%00", "x" * 256])
 async def test_odd_names_are_kept_too(tmp_path: Path, name: str) -> None:
     async with node(tmp_path) as client:
         status, _ = await client.ask("POST", f"/models/delete/{name}", {})
@@ -179,6 +179,9 @@ async def test_a_node_whose_database_is_damaged_answers(tmp_path: Path) -> None:
         ({"files": 3}, "invalid_type"),
         ({"files": [{"filename": "../x"}]}, "invalid_path"),
         ({"name": "x" * (1 << 20)}, "invalid_request"),
+        ({"name": "x" * 257}, "invalid_request"),
+        ({"id": "x" * 900_000}, "invalid_request"),
+        ({"url": "x" * 5000}, "invalid_request"),
     ],
 )
 async def test_bodies_that_are_refused(tmp_path: Path, body: Any, code: str) -> None:
@@ -235,3 +238,19 @@ def test_opaque_errors_hide_why_a_job_failed() -> None:
     assert (body.error, body.message) == ("an error occurred", "an error occurred")
     assert job_body(failed).error == "/secret/path"
     assert not job_body(Job("1", "m"), opaque=True).error
+
+
+@pytest.mark.parametrize("path", ["/mcp/v1/chat/completions", "/v1/chat/completions"])
+async def test_every_way_to_name_a_model_may_install_it(tmp_path: Path, path: str) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/never-fetched"}}
+    body = {"model": "a/b", "messages": [{"role": "user", "content": [picture]}]}
+    async with node(tmp_path, autoload=True) as client:
+        status, answer = await client.ask("POST", path, body)
+        assert (status, answer["error"]["code"]) == (503, "model_installing")
+
+
+async def test_the_address_of_a_job_is_that_of_the_proxy(tmp_path: Path) -> None:
+    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ai.example"}
+    async with node(tmp_path) as client:
+        _, created = await client.ask("POST", "/models/delete/x", {}, **headers)
+        assert created["status"] == f"https://ai.example/models/jobs/{created['uuid']}"

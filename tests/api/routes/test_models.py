@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -67,6 +68,21 @@ async def test_the_official_client(serve: Any) -> None:
         assert (model.id, model.owned_by) == ("m", "localai")
         with pytest.raises(openai.NotFoundError):
             await ai.models.retrieve("none")
+
+
+async def test_the_official_client_of_anthropic(serve: Any) -> None:
+    async with serve() as server, anthropic.AsyncAnthropic(base_url=server.url, api_key="k", max_retries=0) as ai:
+        found = [model async for model in ai.models.list(limit=1)]
+        assert [(model.id, model.type, model.display_name) for model in found] == [
+            ("m", "model", "m"),
+            ("org/other", "model", "org/other"),
+        ]
+        assert all(model.created_at.year > 2023 for model in found)
+        assert (await ai.models.retrieve("m")) == found[0]
+        headers = {"anthropic-version": "2023-06-01"}
+        for query, expected in (("", ["m", "org/other", False]), ("?filter=none", [None, None, False])):
+            _, body = await server.get(f"/v1/models{query}", headers=headers)
+            assert [body["first_id"], body["last_id"], body["has_more"]] == expected
 
 
 async def test_a_model_that_is_not_there(serve: Any) -> None:

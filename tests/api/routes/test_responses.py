@@ -13,6 +13,7 @@ from typing import Any
 import openai
 import pydantic
 import pytest
+from aiohttp import web
 
 from localai.api.routes.responses import BACKGROUND, PATHS, STORE
 from localai.mesh.errors import Unavailable
@@ -20,8 +21,10 @@ from localai.mesh.secrets import Secret
 from localai.node.answer_rules import AnswerRules
 from localai.node.catalog import Catalog
 from localai.node.features import Feature
+from localai.node.fetch_rules import parse_networks
 from localai.node.inference import ChatInput, ChatMessage, GenerateRequest, JsonSchema
 from localai.node.model_config import ModelConfig
+from localai.node.settings import ProtectionSettings
 from localai.node.testing.fake_worker import FakeWorker
 from localai.node.workers.frames import Ask
 
@@ -536,11 +539,11 @@ BAD: list[tuple[dict[str, Any], int, str, str | None, str]] = [
     ({"conversation": "c"}, 501, "server_error", "conversation", "not supported"),
     ({"tools": [{"type": "web_search"}]}, 501, "server_error", "tools[0].type", "functions only"),
     (
-        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x/y"}]}]},
-        501,
-        "server_error",
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://127.0.0.1/y"}]}]},
+        400,
+        "invalid_request",
         "input[0].content[0].image_url",
-        "data: URL",
+        "--allow-media-from",
     ),
     ({"n": 99}, 400, "invalid_request", "n", "between"),
 ]
@@ -586,6 +589,86 @@ async def test_a_backend_that_cannot_do_tools_says_so(opened: Open) -> None:
     async with opened(lambda: FakeWorker(features=features)) as server:
         status, body = await server.post("/v1/responses", {"model": "m", "input": "x", "tools": [WEATHER]})
         assert (status, body["error"]["param"]) == (501, "tools")
+
+
+@pytest.mark.parametrize("background", [False, True])
+async def test_features_that_nobody_has_are_refused_at_once(opened: Open, background: bool) -> None:
+    async with opened(features=frozenset({Feature.GENERATE})) as server:
+        picture = {"type": "input_image", "image_url": "http://127.0.0.1/never/fetched"}
+        for fields, param in (
+            ({"tools": [WEATHER]}, "tools"),
+            ({"input": [{"role": "user", "content": [picture]}]}, "messages"),
+        ):
+            body = {"model": "m", "input": "x", "background": background, **fields}
+            status, answer = await server.post("/v1/responses", body)
+            assert (status, answer["error"]["param"]) == (501, param)
+        assert not await server.app[STORE].unfinished()
+
+
+@asynccontextmanager
+async def site(asked_for: list[str]) -> AsyncIterator[str]:
+    """A place with pictures; ``asked_for`` gets their paths."""
+
+    async def answer(http: web.Request) -> web.Response:
+        asked_for.append(http.path)
+        return web.Response(body=http.path.encode(), content_type="image/png")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_pictures_at_addresses_are_fetched(opened: Open) -> None:
+    fetched: list[str] = []
+    protection = ProtectionSettings(media_networks=parse_networks(("127.0.0.1",)))
+    async with opened(protection=protection) as server, site(fetched) as url:
+
+        def body(*paths: str, **fields: Any) -> dict[str, Any]:
+            content = [{"type": "input_image", "image_url": url + path} for path in paths]
+            return {"model": "m", "input": [{"role": "user", "content": content}], **fields}
+
+        status, made = await server.post("/v1/responses", body("/a", "/b", "/a"))
+        assert (status, fetched) == (200, ["/a", "/b"])
+        status, made = await server.post("/v1/responses", body("/c", previous_response_id=made["id"], background=True))
+        assert status == 200
+        async with client(server) as ai:
+            await finished(ai, made["id"])
+        prompt = asked(server)[-1].prompt
+        assert isinstance(prompt, ChatInput)
+        pictures = [[media.data for media in message.media] for message in prompt.messages]
+        assert pictures == [[b"/a", b"/b", b"/a"], [], [b"/c"]]
+        fetched.clear()
+        for wrong in ({"model": "gpt-9"}, {"n": 99}):
+            assert (await server.post("/v1/responses", body("/d", **wrong)))[0] == 400
+        status, answer = await server.post("/v1/responses", body(*map("/{}".format, range(99))))
+        assert (status, answer["error"]["param"], fetched) == (400, "input", [])
+
+
+@pytest.mark.parametrize("is_deleted", [False, True])
+async def test_a_node_that_is_starting_ends_what_is_left_over(opened: Open, is_deleted: bool) -> None:
+    gate = Gate()
+    async with opened(gate.worker) as server:
+        _, made = await server.post("/v1/responses", {"model": "m", "input": "x", "background": True})
+        await gate.reached.wait()
+    path = f"/v1/responses/{made['id']}"
+    async with opened(gate.worker, catalog=None) as server:
+        if is_deleted:
+            async with server.http.delete(server.url + path) as response:
+                assert response.status == 200
+        else:
+            status, cancelled = await server.post(f"{path}/cancel", {})
+            assert (status, cancelled["status"]) == (200, "cancelled")
+        server.dispatch.open(Catalog((ModelConfig("m", "m.gguf"),)))
+        await server.app[BACKGROUND].taken_up.wait()
+        status, found = await server.get(path)
+        assert (status, found) == (404, found) if is_deleted else (200, cancelled)
+        assert not server.workers
 
 
 async def test_a_node_that_is_starting_takes_nothing_into_the_background(opened: Open) -> None:

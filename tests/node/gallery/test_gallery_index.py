@@ -12,6 +12,7 @@ from localai.node.gallery.gallery_index import (
     GallerySource,
     IndexEntry,
     build_recipe,
+    check_lengths,
     parse_base_file,
     parse_galleries,
     parse_index,
@@ -144,6 +145,19 @@ def test_requests() -> None:
 def test_requests_that_are_refused(value: Any) -> None:
     with pytest.raises(InvalidRequest):
         parse_requests(value, "x")
+
+
+def test_a_wish_has_names_and_references_of_a_bounded_length() -> None:
+    longest = "x" * 4096
+    check_lengths(ApplyRequest(longest, longest, "n" * 256, files=(RecipeFile("f", longest), RecipeFile("g", ""))))
+    for wish in (
+        ApplyRequest(id=longest + "x"),
+        ApplyRequest(url=longest + "x"),
+        ApplyRequest(name="n" * 257),
+        ApplyRequest(files=(RecipeFile("f", longest + "x"), RecipeFile("g", ""))),
+    ):
+        with pytest.raises(InvalidRequest, match="has more than"):
+            check_lengths(wish)
 
 
 def test_names() -> None:

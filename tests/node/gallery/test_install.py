@@ -18,6 +18,7 @@ from localai.node.gallery.index import DEFAULT_MODEL, GalleryEntry
 from localai.node.gallery.install import ensure_default_model, install
 from localai.node.gallery.install_progress import InstallProgress, Phase
 from localai.node.models_folder import read_catalog
+from localai.node.sources.fetch import copy_path
 from localai.node.testing.tiny_wheel import tiny_entry
 
 pytestmark = pytest.mark.e2e
@@ -111,6 +112,15 @@ async def test_a_failure_leaves_nothing(
     assert caught.value.code == code
     assert shop.files() == []
     assert sorted(path.name for path in shop.models.parent.iterdir()) == ["models", "wheels"]
+
+
+async def test_what_members_have_begun_is_removed_once_the_package_had_it(shop: Shop) -> None:
+    async def from_members(sha256: str, target: Path, on_bytes: Any) -> Path | None:
+        copy_path(target).write_bytes(b"half")
+        return None
+
+    assert await install(shop.entry, shop.models, lambda _progress: None, shop.environment, from_members)
+    assert shop.files() == ["tiny.gguf", "tiny.yaml"]
 
 
 async def test_a_disk_error_is_ours_to_explain(shop: Shop) -> None:

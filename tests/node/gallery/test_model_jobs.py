@@ -302,6 +302,31 @@ async def test_too_many_or_too_odd_ones_are_refused(desk: Desk) -> None:
         desk.jobs.delete("m")
 
 
+async def test_names_that_no_model_can_have_are_refused(desk: Desk) -> None:
+    for wish in (replace(WISH, name="x" * 257), ApplyRequest(id="x" * 900_000)):
+        with pytest.raises(InvalidRequest, match="has more than"):
+            desk.jobs.apply(wish)
+    with pytest.raises(InvalidRequest, match="has more than"):
+        desk.jobs.delete("x" * 257)
+    assert desk.jobs.all() == ()
+
+
+async def test_an_index_is_fetched_once_for_all_jobs(hub: Any, desk: Desk) -> None:
+    desk.places = replace(desk.places, galleries=(hub.gallery("g", "[{name: a}]"),))
+    jobs = await desk.restart()
+    jobs.apply(ApplyRequest(id="g@nobody"))
+    jobs.apply(ApplyRequest(id="g@nobody"))
+    first, second = await asyncio.gather(jobs.available(), jobs.available())
+    await jobs.wait_idle()
+    assert [entry.name for entry in first] == [entry.name for entry in second] == ["smollm2-135m-instruct", "a"]
+    assert states(jobs) == ["failed", "failed"]
+    before = len(hub.server.seen)
+    jobs.apply(ApplyRequest(id="g@nobody"))
+    await jobs.wait_idle()
+    await jobs.available()
+    assert len(hub.server.seen) == before
+
+
 async def test_a_crash_ends_one_job_only(desk: Desk) -> None:
     def crash() -> None:
         raise ZeroDivisionError

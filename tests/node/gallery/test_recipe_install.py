@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from localai.mesh.errors import Forbidden, InvalidRequest, NotFound, SetupError, UpstreamFailed
+from localai.mesh.errors import Forbidden, InvalidRequest, LocalAIError, NotFound, SetupError, UpstreamFailed
 from localai.node.gallery.recipe import Recipe, RecipeFile
 from localai.node.gallery.recipe_install import install_recipe
 from localai.node.gallery.references import Installer
+from localai.node.models_folder import read_catalog
+from localai.node.sources.fetch import copy_path
 from localai.node.sources.testing import content, stalled
 from localai.node.testing.tiny_wheel import write_tiny_wheel
 
@@ -190,4 +194,89 @@ async def test_a_file_from_a_member_is_looked_at_like_any_other(hub: Any, instal
         await install_recipe(
             what, hub.models, installer.session, replace(hub.rules, from_members=from_members), hub.seen.append
         )
-    assert not (hub.models / "m.gguf").exists()
+    assert hub.files() == []
+
+
+async def test_what_members_have_begun_does_not_outlast_the_file(hub: Any, installer: Installer) -> None:
+    async def from_members(sha256: str, target: Path, on_bytes: Any) -> Path | None:
+        copy_path(target).write_bytes(b"half")
+        return None
+
+    hub.repo("o/r", "tiny.gguf")
+    hub.repo("o/bad", "bad.gguf", data=b"\x80\x02 a pickle")
+    hub.models.mkdir()
+    rules = replace(hub.rules, from_members=from_members)
+    for uri, data in (
+        ("o/bad/bad.gguf", b"\x80\x02 a pickle"),
+        ("o/r/none.gguf", hub.model),
+        ("o/r/tiny.gguf", hub.model),
+    ):
+        file = RecipeFile("m.gguf", f"huggingface://{uri}", hashlib.sha256(data).hexdigest())
+        with suppress(LocalAIError):
+            await install_recipe(recipe(files=(file,)), hub.models, installer.session, rules, hub.seen.append)
+        left = {"o/bad/bad.gguf": [], "o/r/none.gguf": ["m.gguf.copy.partial"]}
+        assert hub.files() == left.get(uri, ["m.gguf", "m.yaml"])
+
+
+async def test_a_copy_that_cannot_get_its_name(hub: Any, installer: Installer) -> None:
+    async def from_members(sha256: str, target: Path, on_bytes: Any) -> Path | None:
+        (partial := copy_path(target)).write_bytes(hub.model)
+        target.mkdir()
+        return partial
+
+    hub.models.mkdir()
+    file = RecipeFile("m.gguf", "huggingface://o/r/tiny.gguf", hub.sha256)
+    rules = replace(hub.rules, from_members=from_members)
+    with pytest.raises(SetupError, match="cannot be written"):
+        await install_recipe(recipe(files=(file,)), hub.models, installer.session, rules, hub.seen.append)
+
+
+TWO = recipe(
+    document={"parameters": {"model": "m.gguf"}, "draft_model": "d.gguf", "share": "private"},
+    files=(RecipeFile("m.gguf", "huggingface://o/r/tiny.gguf"), RecipeFile("d.gguf", "huggingface://o/r/draft.gguf")),
+)
+
+
+async def test_files_of_a_model_are_no_models_of_their_own_meanwhile(hub: Any, installer: Installer) -> None:
+    hub.repo("o/r", "tiny.gguf", "draft.gguf")
+    release = asyncio.Event()
+    path = "/o/r/resolve/main/draft.gguf"
+    hub.server.route(path, stalled(hub.model, 1000, release), content(hub.model))
+    begun = asyncio.Event()
+
+    def on_progress(progress: Any) -> None:
+        if progress.filename == "d.gguf" and progress.done_bytes:
+            begun.set()
+
+    working = asyncio.create_task(install_recipe(TWO, hub.models, installer.session, hub.rules, on_progress))
+    await begun.wait()
+    assert read_catalog(hub.models).names() == ()
+    working.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    release.set()
+    assert hub.files() == [".new/d.gguf.partial", ".new/d.gguf.partial.json", ".new/m.gguf"]
+    await install(hub, installer, TWO)
+    assert hub.files() == ["d.gguf", "m.gguf", "m.yaml"]
+    assert not (hub.models / ".new").exists()
+    asked = [(seen.path, seen.headers.get("range")) for seen in hub.server.seen if "/resolve/" in seen.path]
+    assert asked == [("/o/r/resolve/main/tiny.gguf", None), (path, None), (path, "bytes=1000-")]
+
+
+async def test_two_at_once_fetch_everything_once(hub: Any, installer: Installer) -> None:
+    hub.repo("o/r", "tiny.gguf", "draft.gguf")
+    await asyncio.gather(install(hub, installer, TWO), install(hub, installer, TWO))
+    assert hub.files() == ["d.gguf", "m.gguf", "m.yaml"]
+    assert len([seen for seen in hub.server.seen if "/resolve/" in seen.path]) == 2
+
+
+async def test_parts_wait_together_and_an_image_brings_its_own(hub: Any, installer: Installer) -> None:
+    hub.repo("o/r", "s-00001-of-00002.gguf", "s-00002-of-00002.gguf")
+    hub.image("o/m", "v1", {"d.gguf": hub.model})
+    (hub.models / ".new").mkdir(parents=True)
+    (hub.models / ".new" / "d.gguf").write_bytes(b"of an earlier try, from elsewhere")
+    split = RecipeFile("s-00001-of-00002.gguf", "huggingface://o/r/s-00001-of-00002.gguf")
+    document = {"parameters": {"model": split.filename}, "draft_model": "d.gguf"}
+    await install(hub, installer, recipe(document=document, files=(split, RecipeFile("d.gguf", "ghcr.io/o/m:v1"))))
+    assert hub.files() == ["d.gguf", "m.yaml", "s-00001-of-00002.gguf", "s-00002-of-00002.gguf"]
+    assert (hub.models / "d.gguf").read_bytes() == hub.model

@@ -66,3 +66,36 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path) -> None:
     write(tmp_path, m_yaml="name: m\nparameters: {model: folder}\n")
     with pytest.raises(SetupError, match="cannot be removed"):
         remove_model(tmp_path, "m")
+
+
+def test_an_alias_goes_alone(tmp_path: Path) -> None:
+    write(tmp_path, big_gguf="", big_yaml="name: big\nparameters: {model: big.gguf}\n")
+    (tmp_path / "gpt-4.yaml").write_text("name: gpt-4\nalias: big\n")
+    assert remove_model(tmp_path, "gpt-4") == ("gpt-4.yaml",)
+    assert names(tmp_path) == ["big.gguf", "big.yaml"]
+
+
+def test_the_name_of_a_file_is_no_name_of_a_model_that_has_another(tmp_path: Path) -> None:
+    write(tmp_path, w_gguf="", m_yaml="name: m\nparameters: {model: w.gguf}\n")
+    with pytest.raises(NotFound):
+        remove_model(tmp_path, "w.gguf")
+    assert names(tmp_path) == ["m.yaml", "w.gguf"]
+    write(tmp_path, m_gguf="")
+    assert remove_model(tmp_path, "m.gguf") == ("m.gguf",)  # beside the definition of 'm' it is called so
+
+
+def test_definitions_and_downloads_of_others_stay(tmp_path: Path) -> None:
+    files = "[{filename: b.yaml}, {filename: broken.YML}, {filename: b.bin}, {filename: in/c.yaml}]"
+    write(tmp_path, a_yaml=f"name: a\nparameters: {{model: a.gguf}}\ndownload_files: {files}\n")
+    write(tmp_path, b_yaml="name: b\nparameters: {model: b.gguf}\ndownload_files: [{filename: b.bin}]\n")
+    write(tmp_path, broken_YML="name: [", b_bin="")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c.yaml").touch()
+    assert remove_model(tmp_path, "a") == ("in/c.yaml", "a.yaml")
+    assert names(tmp_path) == ["b.bin", "b.yaml", "broken.YML", "in"]
+
+
+def test_parts_of_a_split_model_of_others_stay() -> None:
+    config, other = ModelConfig("m", "s-00001-of-00002.gguf"), ModelConfig("n", "s-00002-of-00002.gguf")
+    assert files_of(config, [other]) == files_of(other, [config]) == ()
+    assert files_of(other, []) == ("s-00002-of-00002.gguf",)

@@ -9,6 +9,7 @@ from localai.node.catalog import Catalog
 from localai.node.dispatch import Dispatch
 from localai.node.inference import ChatInput, ChatMessage, GenerateRequest, Prompt, RequestId, TextInput
 from localai.node.mcp.answering import answer_with_tools, chat_prompt, chosen_servers, open_tools
+from localai.node.mcp.connection import McpConnection, McpTimes
 from localai.node.mcp.rounds import RoundEvent, ToolRan
 from localai.node.mcp.servers import ProgramServer
 from localai.node.mcp.sessions import McpSessions, OpenTools
@@ -59,7 +60,7 @@ async def test_asks_carries_out_and_asks_again() -> None:
     def answer(asked: GenerateRequest) -> bytes:
         assert isinstance(asked.prompt, ChatInput)
         is_first = len(asked.prompt.messages) == 1
-        return b'<tool_call>{"name": "f", "arguments": "?"}</tool_call>' if is_first else b"done"
+        return b'<tool_call>{"name": "f", "arguments": {}}</tool_call>' if is_first else b"done"
 
     def supervise(config: ModelConfig) -> ModelSupervisor:
         async def spawn() -> WorkerConnection:
@@ -69,7 +70,7 @@ async def test_asks_carries_out_and_asks_again() -> None:
 
     dispatch = Dispatch(supervise, Catalog((CONFIG,)))
     events: list[RoundEvent] = []
-    tools = OpenTools(make_toolbox([OfferedTool("a", "f")]), {})
+    tools = OpenTools(make_toolbox([OfferedTool("a", "f")]), {"a": McpConnection(A, McpTimes())})
     try:
         async with aclosing(answer_with_tools(dispatch, request(), tools)) as batches:
             async for batch in batches:

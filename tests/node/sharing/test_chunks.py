@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from localai.mesh.errors import WireError
 from localai.node.sharing import chunks
-from localai.node.sharing.chunks import ChunkHasher, ChunkList, check_chunk_list, chunk_bytes_for
+from localai.node.sharing.chunks import HASH_BYTES, ChunkHasher, ChunkList, check_chunk_list, chunk_bytes_for
 
 
 def listed(data: bytes, *cuts: int) -> ChunkList:
@@ -59,3 +59,14 @@ def test_lists_that_cannot_be_true_are_refused() -> None:
     ):
         with pytest.raises(WireError):
             check_chunk_list(msgspec.structs.replace(good, **changes), good.sha256)
+
+
+def test_a_file_larger_than_any_model_is_refused() -> None:
+    def check(size: int) -> None:
+        count = -(-size // chunk_bytes_for(size))
+        digest = bytes(HASH_BYTES)
+        check_chunk_list(ChunkList(digest, size, chunk_bytes_for(size), digest * count), digest)
+
+    check(4 << 40)
+    with pytest.raises(WireError, match="impossible size"):
+        check((4 << 40) + 1)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from localai.mesh.errors import Unavailable, UpstreamFailed
+from localai.mesh.errors import SetupError, Unavailable, UpstreamFailed
 from localai.mesh.ids import PeerId
 from localai.mesh.testing.fake_link import FakeLink, FakeSwarm
-from localai.node.sharing.chunks import LEAST_CHUNK_BYTES, ChunkList
+from localai.node.sharing.chunks import HASH_BYTES, LEAST_CHUNK_BYTES, ChunkList, chunk_bytes_for
 from localai.node.sharing.copier import copy_file
 from localai.node.sharing.file_hashes import hash_file
 from localai.node.sharing.frames import PROTOCOL
 from localai.node.sharing.giver import Giver
+from localai.node.sources.transfer import DEFAULT_LIMITS
 
 CONTENT = random.Random(7).randbytes(5 * LEAST_CHUNK_BYTES + 12345)
 DIGEST = hashlib.sha256(CONTENT).digest()
@@ -196,3 +200,60 @@ async def test_a_full_disk_is_an_error_and_no_hang(household: Household) -> None
     household.folder.joinpath("model.partial").symlink_to("/dev/full")
     with pytest.raises(OSError):
         await household.copy()
+
+
+async def test_lists_that_differ_in_the_size_only_are_not_mixed(household: Household) -> None:
+    household.give(change=lambda chunks: msgspec.structs.replace(chunks, size=chunks.size - 1))
+    household.give()
+    household.give()
+    await household.copy()
+    assert household.partial.read_bytes() == CONTENT
+    assert {total for _, total in household.progress} == {len(CONTENT)}
+
+
+async def test_when_the_largest_group_is_lost_the_next_one_is_asked(household: Household) -> None:
+    other = msgspec.structs.replace(hash_file_of(household, bytes(len(CONTENT))), sha256=DIGEST)
+    household.give(b"cut", lambda _: other)
+    household.give(b"cut", lambda _: other)
+    household.give()
+    await household.copy()
+    assert household.partial.read_bytes() == CONTENT
+
+
+async def test_a_file_that_has_no_room_is_not_begun(household: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(household.folder)._replace(free=2 * DEFAULT_LIMITS.space_margin_bytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    size = 1 << 41
+    hashes = bytes(HASH_BYTES * (size // chunk_bytes_for(size)))
+    household.give(change=lambda chunks: ChunkList(chunks.sha256, size, chunk_bytes_for(size), hashes))
+    with pytest.raises(SetupError, match="must stay free"):
+        await household.copy()
+    assert household.partial.stat().st_size == 0
+    household.give()
+    await household.copy()
+    assert household.partial.read_bytes() == CONTENT
+
+
+async def test_what_is_there_already_needs_no_room(household: Household, monkeypatch: pytest.MonkeyPatch) -> None:
+    household.give()
+    household.partial.write_bytes(CONTENT[:-1])
+    os.sync()
+    usage = shutil.disk_usage(household.folder)._replace(free=DEFAULT_LIMITS.space_margin_bytes + LEAST_CHUNK_BYTES)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    await household.copy()
+    assert household.partial.read_bytes() == CONTENT
+
+
+async def test_a_cancelled_copy_waits_for_its_thread(household: Household, threads: Any) -> None:
+    household.give()
+    household.partial.write_bytes(CONTENT[:-1])
+    threads.held_from = 2  # the first is the giver's, which looks for the file
+    copying = asyncio.create_task(household.copy())
+    await threads.wait_came(2)
+    copying.cancel()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert not copying.done(), "the file would be closed under it"
+    threads.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await copying

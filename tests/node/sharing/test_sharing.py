@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -93,3 +95,44 @@ async def test_private_models_give_no_files_and_shared_ones_have_a_hash(tmp_path
     await sharing.refresh(Catalog((shared,)))
     assert len(sharing.content_of(shared)) == 32
     assert sharing.content_of(secret) == b""
+
+
+async def test_however_often_the_models_change_a_file_is_hashed_once(tmp_path: Path, threads: Any) -> None:
+    (tmp_path / "large.gguf").write_bytes(b"large")
+    (tmp_path / "late.gguf").write_bytes(b"late")
+    told = asyncio.Event()
+    sharing = Sharing(tmp_path, tmp_path, lambda: False, told.set)
+    large = ModelConfig("large", "large.gguf")
+    threads.held_from = 1
+    for change in range(8):
+        sharing.refresh_soon(Catalog((replace(large, description=str(change)),)))
+        await threads.wait_came(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    sharing.refresh_soon(Catalog((large, ModelConfig("late", "late.gguf"))))
+    assert threads.came == 1
+    threads.gate.set()
+    async with asyncio.timeout(20):
+        await told.wait()
+    assert threads.came == 2
+    assert sharing.digests() == tuple(hashlib.sha256(content).digest() for content in (b"large", b"late"))
+
+
+async def test_all_parts_of_a_split_model_are_shared_and_count(tmp_path: Path) -> None:
+    names = [f"m-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
+    for name in names[:2]:
+        (tmp_path / name).write_bytes(name.encode())
+    split = ModelConfig("m", names[0])
+    sharing = Sharing(tmp_path, tmp_path, lambda: False, lambda: None)
+
+    async def content(config: ModelConfig = split) -> bytes:
+        await sharing.refresh(Catalog((config,)))
+        return sharing.content_of(config)
+
+    assert await content() == b"", "a part is missing"
+    (tmp_path / names[2]).write_bytes(b"third")
+    first = await content()
+    assert len(sharing.digests()) == 3
+    assert await content(replace(split, companion_files=(names[2], names[1]))) == first
+    (tmp_path / names[1]).write_bytes(b"another second")
+    assert len({first, await content(), b""}) == 3

@@ -89,6 +89,7 @@ def test_nothing_leaves_the_folder(name: str, link: str) -> None:
 def test_links_are_followed_to_files() -> None:
     links = {"a": "b", "b": "f", "c": "nowhere", "d": "e", "e": "d"}
     assert followed_links(links, {"f"}) == {"a": "f", "b": "f"}
+    assert followed_links({"f": "f", "a": "f", "g": "b", "b": "g"}, {"f", "g"}) == {"a": "f", "b": "g"}
     chain = {str(number): str(number + 1) for number in range(20)}
     assert set(followed_links(chain, {"20"})) == {str(number) for number in range(12, 20)}
 

@@ -84,6 +84,13 @@ def test_a_file_and_a_link_of_one_name(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"a": b"file", "b": b"file", "c": b"last"}
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_a_link_that_leads_to_itself_leaves_the_file(tmp_path: Path, kind: bytes) -> None:
+    found = unpack(tmp_path, tar(("a", b"file"), ("b", b"other")), tar(("a", "./a"), ("b", "c"), ("c", "b"), kind=kind))
+    assert contents(tmp_path) == {"a": b"file", "b": b"other", "c": b"other"}
+    assert set(found) == {"a", "b", "c"}
+
+
 @pytest.mark.parametrize(
     ("layer", "says"),
     [
