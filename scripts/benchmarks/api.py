@@ -68,6 +68,7 @@ async def _ask(port: int, count: int) -> None:
         async def some() -> None:
             for _ in range(count // CONNECTIONS):
                 async with http.post(_url(port), json=body) as answer:
+                    assert answer.status == 200, await answer.text()
                     assert (await answer.json())["choices"][0]["finish_reason"] == "length"
 
         await asyncio.gather(*(some() for _ in range(CONNECTIONS)))

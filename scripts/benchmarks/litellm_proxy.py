@@ -53,11 +53,17 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _question(port: int) -> urllib.request.Request:
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+    headers = {"Content-Type": "application/json"}
+    return urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", json.dumps(body).encode(), headers)
+
+
 def _wait(port: int) -> None:
     deadline = time.monotonic() + START_S
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5):
+            with urllib.request.urlopen(_question(port), timeout=30):
                 return
         except OSError:
             if time.monotonic() > deadline:
