@@ -11,6 +11,7 @@ import asyncio
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -100,14 +101,19 @@ def _url(port: int) -> str:
 @contextmanager
 def _server(kind: str) -> Iterator[tuple[psutil.Process, int]]:
     words = [sys.executable, "-m", "api_servers", kind]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    try:
-        yield psutil.Process(process.pid), int(process.stdout.readline())
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert process.stdout is not None
+        try:
+            yield psutil.Process(process.pid), int(process.stdout.readline())
+        except BaseException:
+            log.seek(0)
+            print(*(line for line in log if '"level": "error"' in line), sep="", file=sys.stderr)
+            raise
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def _rows(what: str, costs: dict[str, float]) -> list[Row]:
