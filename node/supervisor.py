@@ -55,7 +55,8 @@ class ModelSupervisor:
         self._pending: dict[RequestId, EventQueue] = {}
         self._worker: WorkerConnection | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0
         self._changed = asyncio.Event()
         self._watchers: list[Callable[[], None]] = []
         self._load_began = 0.0
@@ -144,12 +145,13 @@ class ModelSupervisor:
     def _set_timer(self) -> None:
         due = self._machine.next_wakeup()
         if self._timer is not None:
-            if due is not None and self._timer.when() == due:
+            if due == self._timer_due:
                 return
             self._timer.cancel()
             self._timer = None
         if due is not None:
             self._timer = self._loop.call_at(due, self._wake)
+            self._timer_due = due  # kept here: uvloop's handle for a time that has passed does not know it
 
     def _wake(self) -> None:
         self._timer = None

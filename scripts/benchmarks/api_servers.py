@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from localai.node.supervisor import ModelSupervisor
 from localai.node.workers.connection import WorkerConnection, WorkerEnd
 from localai.node.workers.frames import (
     FRAMES_VERSION,
+    HEARTBEAT_S,
     Ask,
     Cancel,
     Events,
     FromWorker,
+    Heartbeat,
     Hello,
     Load,
     Loaded,
@@ -95,8 +98,12 @@ class ScriptedWorker:
         return events
 
     async def _step(self) -> None:
+        beaten = 0.0
         while True:
             await asyncio.sleep(STEP_S)
+            if time.monotonic() - beaten >= HEARTBEAT_S:
+                beaten = time.monotonic()
+                self._say(Heartbeat(len(self._left), 0))
             events = [event for request_id in list(self._left) for event in self._next(request_id)]
             if events:
                 self._say(Events(tuple(events)))

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
+import uvloop
+from structlog.testing import capture_logs
 
 from localai.mesh.errors import Category, ModelLoadFailed, RateLimited, SetupError
 from localai.node import event_queue
@@ -321,3 +323,17 @@ async def test_a_worker_that_does_not_keep_up_refuses_with_a_time_to_come_back()
         await asyncio.sleep(0)  # the machine is told in the loop's next round
         assert supervisor.statistics().active == 0
         await supervisor.aclose()
+
+
+def test_a_time_that_has_passed_already_is_as_good_as_any_other() -> None:
+    """After a suspended machine wakes up, everything is overdue; uvloop's handles are others then."""
+
+    async def scenario() -> None:
+        farm = Farm()
+        async with running(farm, LifecycleConfig(backoff_s=(0.0,), silence_timeout_s=0.0)) as supervisor:
+            (*_, failed) = await collect(supervisor, ask("a"))
+            assert isinstance(failed, Failed)
+
+    with capture_logs() as logs:
+        uvloop.run(scenario())
+    assert "worker_task_crashed" not in [line["event"] for line in logs]
