@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from localai.api.dialects.anthropic_answer import MessageForm, Thinking
-from localai.api.dialects.anthropic_content import Fetched, read_conversation
+from localai.api.dialects.anthropic_content import read_conversation
 from localai.api.dialects.anthropic_tools import eager_tools, read_tool_use
 from localai.api.dialects.generation import MAX_STOP_CHARS, refuse
+from localai.api.dialects.media_parts import Fetched
 from localai.api.dialects.raw_json import is_given, object_text
 from localai.api.schemas.anthropic_requests import FormatBody, MessagesBody, PromptBody, ThinkingBody
 from localai.api.schemas.anthropic_responses import TokenCount

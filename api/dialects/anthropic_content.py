@@ -7,23 +7,19 @@ templates want it. Documents and search results are shown to the model as text.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 
+from localai.api.dialects.media_parts import Fetched, media_at, media_from_base64
 from localai.api.dialects.raw_json import is_given, object_text
 from localai.api.schemas.anthropic_requests import BlockBody, CitationsBody, SourceBody, TurnBody
-from localai.mesh.errors import InvalidRequest, LocalAIError, Unsupported
-from localai.node.fetch_rules import parse_data_url
+from localai.mesh.errors import InvalidRequest, Unsupported
 from localai.node.inference import ChatMessage, Media, ToolCall
 
 T = TypeVar("T")
-MAX_MEDIA_BYTES = 20_000_000
-"""Of one picture inside a body."""
 _SAID = frozenset({"text", "image", "document", "search_result"})
 """What may stand in a result of a tool, and with it in a user's turn."""
 _ALLOWED: Mapping[str, frozenset[str]] = {
@@ -36,9 +32,6 @@ _DOCUMENT_PARTS = frozenset({"text", "image"})
 _KNOWN = frozenset().union(*_ALLOWED.values())
 _DEEPEST = 3
 """A picture in a document in a result of a tool."""
-
-Fetched: TypeAlias = Mapping[str, bytes]
-"""URL -> what is there."""
 
 
 @dataclass(slots=True)
@@ -230,33 +223,12 @@ def _picture(source: str | SourceBody | None, path: str, fetched: Fetched) -> by
         raise _missing(path)
     match source.type:
         case "base64":
-            return _base64(_needed(source.data, f"{path}.data"), f"{path}.data")
+            return media_from_base64(_needed(source.data, f"{path}.data"), f"{path}.data")
         case "url":
-            return _at(_needed(source.url, f"{path}.url"), f"{path}.url", fetched)
+            return media_at(_needed(source.url, f"{path}.url"), f"{path}.url", fetched)
         case _:
             message = f"'{path}' is of type '{source.type[:50]}', which nothing here can read. Use base64 or url."
             raise Unsupported(message, code="unsupported_content", param=f"{path}.type")
-
-
-def _at(url: str, path: str, fetched: Fetched) -> bytes:
-    try:
-        inline = parse_data_url(url, MAX_MEDIA_BYTES)
-    except LocalAIError as error:
-        error.param = path
-        raise
-    if inline is not None:
-        return inline.data
-    if url not in fetched:
-        message = f"'{path}' is an address, and nothing is fetched for this request. Send the picture as base64."
-        raise Unsupported(message, code="unsupported_content", param=path)
-    return fetched[url]
-
-
-def _base64(text: str, path: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest(f"'{path}' is not base64. Encode it again.", param=path) from None
 
 
 def _urls(content: str | Sequence[BlockBody] | None, path: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from localai.api.dialects.answer import AnswerHead, FoldedChoice, fold
-from localai.api.dialects.chat_messages import Fetched, read_messages
+from localai.api.dialects.chat_messages import read_messages
 from localai.api.dialects.generation import (
     SYSTEM_FINGERPRINT,
     read_generation,
@@ -24,6 +24,7 @@ from localai.api.dialects.generation import (
     render_usage,
 )
 from localai.api.dialects.logprobs import read_chat_logprobs, render_chat_logprobs
+from localai.api.dialects.media_parts import Fetched
 from localai.api.dialects.tools import read_tools
 from localai.api.schemas.openai_requests import ChatBody
 from localai.api.schemas.openai_responses import (

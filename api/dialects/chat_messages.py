@@ -6,25 +6,19 @@ Unlike there, a part that cannot be read is an error and not left out.
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias
 
+from localai.api.dialects.media_parts import Fetched, media_at, media_from_base64
 from localai.api.schemas.openai_requests import ContentPart, Message, ToolCallBody, UrlBody
-from localai.mesh.errors import InvalidRequest, LocalAIError, Unsupported
-from localai.node.fetch_rules import parse_data_url
+from localai.mesh.errors import InvalidRequest, Unsupported
 from localai.node.inference import ChatMessage, Media, ToolCall
 
-MAX_MEDIA_BYTES = 20_000_000
-"""Of one picture or sound inside a body."""
 _ROLES = {"developer": "system", "function": "tool"}
 """Roles that chat templates do not know, and what they are to them."""
 _TEXTS = ("text", "input_text", "output_text")
 
 Kind: TypeAlias = Literal["image", "audio", "video"]
-Fetched: TypeAlias = Mapping[str, bytes]
-"""URL -> what is there."""
 
 
 def media_urls(messages: Iterable[Message]) -> dict[str, str]:
@@ -107,9 +101,9 @@ def _media(part: ContentPart, place: int, number: int, fetched: Fetched) -> Medi
     if part.type in (*_TEXTS, "refusal"):
         return None
     if part.type == "input_audio" and part.input_audio is not None:
-        return Media("audio", _base64(part.input_audio.data, path))
+        return Media("audio", media_from_base64(part.input_audio.data, f"{path}.input_audio.data"))
     if (named := _url(part)) is not None:
-        return Media(named[0], _at(named[1], path, fetched))
+        return Media(named[0], media_at(named[1], path, fetched))
     if part.type in ("input_audio", *_URL_TYPES):
         raise InvalidRequest(f"'{path}' has nothing of its type. Add it.", code="missing_field", param=path)
     message = f"'{path}' is of type '{part.type[:50]}', which nothing here can read. Leave it out."
@@ -140,25 +134,3 @@ def _url(part: ContentPart) -> tuple[Kind, str] | None:
             return None
     url = named.url if isinstance(named, UrlBody) else named
     return (kind, url) if url else None
-
-
-def _at(url: str, path: str, fetched: Fetched) -> bytes:
-    try:
-        inline = parse_data_url(url, MAX_MEDIA_BYTES)
-    except LocalAIError as error:
-        error.param = path
-        raise
-    if inline is not None:
-        return inline.data
-    if url not in fetched:
-        message = f"'{path}' names an address, and nothing is fetched for this request. Send a data: URL."
-        raise Unsupported(message, code="unsupported_content", param=path)
-    return fetched[url]
-
-
-def _base64(text: str, path: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        message = f"'{path}.input_audio.data' is not base64. Encode it again."
-        raise InvalidRequest(message, param=f"{path}.input_audio.data") from None

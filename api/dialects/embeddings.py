@@ -10,8 +10,9 @@ import base64
 from collections.abc import Iterable, Mapping
 from struct import unpack
 
-from localai.api.dialects.chat_messages import Fetched, read_messages
+from localai.api.dialects.chat_messages import read_messages
 from localai.api.dialects.completions import token_input
+from localai.api.dialects.media_parts import Fetched
 from localai.api.schemas.openai_requests import EmbeddingBody
 from localai.api.schemas.openai_responses import EmbeddingItem, EmbeddingList, EmbeddingUsage
 from localai.mesh.errors import InvalidRequest, Unsupported, UpstreamFailed

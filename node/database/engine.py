@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from localai.node.database.address import DatabaseAddress
+from localai.node.database.sqlite_connection import connect_sqlite
 
 POOL_SIZE = 4
 """Connections at most. Each one to SQLite is a thread."""
@@ -47,7 +48,8 @@ def open_engine(address: DatabaseAddress, *, busy_timeout_s: float) -> AsyncEngi
         return create_async_engine(address.url.reveal(), connect_args=timeouts, pool_pre_ping=True, **pool)
     _make_private(address.path)
     url = URL.create("sqlite+aiosqlite", database=str(address.path))
-    engine = create_async_engine(url, connect_args={"timeout": busy_timeout_s}, **pool)
+    options = {"timeout": busy_timeout_s, "async_creator_fn": connect_sqlite}
+    engine = create_async_engine(url, connect_args=options, **pool)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
     return engine
